@@ -1,0 +1,1 @@
+"""Backends side by side, statistics, reports."""

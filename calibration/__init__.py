@@ -1,0 +1,1 @@
+"""Which samples, which algorithm, the portable table of ranges."""

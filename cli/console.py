@@ -1,0 +1,58 @@
+"""Where words go: results to stdout, progress and notes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from quillrt.runtime.progress import Track, no_progress
+
+T = TypeVar("T")
+
+
+def note(message: str, quiet: bool = False) -> None:  # noqa: FBT002 - every verb passes its --quiet on
+    """Write one line to stderr unless ``quiet``."""
+    if not quiet:
+        sys.stderr.write(message + "\n")
+
+
+def print_json(value: Any) -> None:
+    """Write ``value`` to stdout as indented JSON; NaN is refused, for JSON has none."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Draw a table on stdout; a pipe gets it 160 columns wide, so that no cell is cut at 80."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
+
+
+def tracker(quiet: bool) -> Track:
+    """Return what draws a progress bar with rate and time left on stderr; nothing if ``quiet`` or stderr is no terminal."""
+    return no_progress if quiet or not sys.stderr.isatty() else _bar
+
+
+def _bar(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Items per second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f}/s")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total, description=label)

@@ -1,0 +1,60 @@
+"""The `quillrt` command: every verb, and how errors and interrupts end."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from quillrt.cli import compiling, demo, device, measuring, training
+from quillrt.cli.options import debugging
+from quillrt.runtime.errors import QuillError
+
+app = typer.Typer(
+    name="quillrt",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Train, calibrate, compile, run and measure handwriting recognition for edge devices."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"quillrt {installed('quillrt')}")  # noqa: T201
+        raise typer.Exit
+
+
+for group in (training, compiling, device, measuring, demo):
+    for verb in group.VERBS:
+        app.command()(verb)
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 a foreseen error in one line, 2 wrong usage, 130 interrupted."""
+    try:
+        app(prog_name="quillrt")
+    except QuillError as error:
+        if debugging():
+            raise
+        _fail(str(error))
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if debugging():
+            raise
+        _fail(f"{error.strerror or error}: {error.filename or 'input or output'}; check the path, its permissions and the disk")
+    except KeyboardInterrupt:
+        print("quillrt: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print("quillrt: error: " + " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    sys.exit(1)

@@ -1,0 +1,88 @@
+"""Options that several verbs share, and the TOML file that gives their defaults."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_debug = False
+
+
+def debugging() -> bool:
+    """Tell whether ``--debug`` was given: errors then end in a traceback."""
+    return _debug
+
+
+def _set_debug(value: bool) -> bool:
+    global _debug  # noqa: PLW0603 - one process runs one command
+    _debug = _debug or value
+    return value
+
+
+def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
+    """Make the table ``[verb]`` of a TOML file the defaults of this verb's options."""
+    if value is None:
+        return None
+    verb = ctx.info_name or ""
+    try:
+        table = tomllib.loads(value.read_text(encoding="utf-8")).get(verb, {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise typer.BadParameter(f"expected a TOML file, but {value}: {error}") from error
+    names = {name.lstrip("-"): p.name for p in ctx.command.params for name in p.opts}
+    unknown = sorted(set(table) - set(names))
+    if unknown:
+        raise typer.BadParameter(f"[{verb}] in {value} has {', '.join(unknown)}; it may have {', '.join(sorted(names))}")
+    ctx.default_map = {names[key]: setting for key, setting in table.items()}
+    return value
+
+
+def save_config(ctx: typer.Context, path: Path) -> None:
+    """Write the verb's resolved options to ``path`` as TOML that ``--config`` reads back."""
+    from quillrt.runtime.files import write_text
+
+    lines = [f"[{ctx.info_name}]"]
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if parameter.name in ("config", "debug") or value is None:
+            continue
+        lines.append(f"{parameter.opts[0].lstrip('-')} = {_toml(value)}")
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _toml(value: Any) -> str:
+    """Return a TOML literal; JSON's strings, numbers, booleans and arrays are TOML's too."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value if isinstance(value, bool | int | float | str) else str(value))
+
+
+# typer reads these at run time on Python 3.10, where `X | None` inside Annotated is not understood by its older releases.
+Config = Annotated[
+    Optional[Path],
+    typer.Option("--config", callback=_read_config, is_eager=True, help="TOML file with a table per verb: defaults of these options."),
+]
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Show tracebacks.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        "--dataset",
+        help="digits, mnist, emnist-letters, emnist-balanced, emnist-byclass, kmnist, fashion-mnist or folder:PATH.",
+    ),
+]
+DataRoot = Annotated[
+    Optional[Path],
+    typer.Option("--data-root", envvar="QUILLRT_DATA", help="Folder with data sets in torchvision's layout; it may be read-only."),
+]
+Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="CPU threads inside one query.")]

@@ -1,0 +1,1 @@
+"""From a checkpoint or an ONNX classifier to a bundle of engines."""

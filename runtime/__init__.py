@@ -1,0 +1,1 @@
+"""What a device needs: bundles, preprocessing, sessions, errors, specs."""

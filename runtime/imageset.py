@@ -1,0 +1,42 @@
+"""A labelled set of images as plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with labels: ``images`` uint8 (N, H, W), light ink on dark; ``labels`` int64 (N,) into ``classes``."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 3:
+            raise DataError(
+                f"images must be uint8 of shape (N, H, W), but are {self.images.dtype} of shape {self.images.shape}"
+            )
+        if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
+            raise DataError(
+                f"labels must be int64 of shape {self.images.shape[:1]}, "
+                f"but are {self.labels.dtype} of shape {self.labels.shape}"
+            )
+        if self.labels.size and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise DataError(
+                f"labels must lie in 0..{len(self.classes) - 1}, "
+                f"but span {self.labels.min()}..{self.labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.integer]) -> ImageSet:
+        """Return the images at ``indices``, in that order."""
+        return ImageSet(self.images[indices], self.labels[indices], self.classes)

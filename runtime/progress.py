@@ -1,0 +1,21 @@
+"""How long work reports its progress without knowing who shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Track(Protocol):
+    """Passes items through and reports how far it got; the command line gives one that draws a bar on stderr."""
+
+    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
+        """Yield ``items``; ``total`` is their number where ``len`` does not tell."""
+        ...
+
+
+def no_progress(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
+    """Pass ``items`` through and show nothing: the default for programs."""
+    return items

@@ -1,0 +1,57 @@
+"""What every backend looks like from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+from .spec import ModelSpec
+
+_S = TypeVar("_S", bound="Session")
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a session may use the machine.
+
+    Attributes:
+        threads: CPU threads inside one query; ``None`` leaves it to the library.
+        device: index of the GPU.
+    """
+
+    threads: int | None = None
+    device: int = 0
+
+
+class Session(Protocol):
+    """One loaded model, ready to run; ``with`` closes it."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What goes in and what comes out."""
+        ...
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits float32 (N, K) for images float32 (N, C, H, W).
+
+        Raises:
+            SpecError: the batch has another type or shape, is empty or holds NaN.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds; a closed session is not used again."""
+        ...
+
+    def __enter__(self: _S) -> _S:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
