@@ -12,7 +12,7 @@ from quillrt.runtime.progress import Track, no_progress
 T = TypeVar("T")
 
 
-def note(message: str, quiet: bool = False) -> None:  # noqa: FBT002 - every verb passes its --quiet on
+def note(message: str, quiet: bool = False) -> None:
     """Write one line to stderr unless ``quiet``."""
     if not quiet:
         sys.stderr.write(message + "\n")
@@ -25,25 +25,34 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Draw a table on stdout; a pipe gets it 160 columns wide, so that no cell is cut at 80."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for i, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False).print(table)
 
 
 def tracker(quiet: bool) -> Track:
-    """Return what draws a progress bar with rate and time left on stderr; nothing if ``quiet`` or stderr is no terminal."""
+    """Return what draws a bar with rate and time left on stderr, if that is a terminal and not ``quiet``."""
     return no_progress if quiet or not sys.stderr.isatty() else _bar
 
 
 def _bar(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.text import Text
 
     class Rate(ProgressColumn):

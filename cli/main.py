@@ -49,7 +49,7 @@ def main() -> None:
     except OSError as error:
         if debugging():
             raise
-        _fail(f"{error.strerror or error}: {error.filename or 'input or output'}; check the path, its permissions and the disk")
+        _fail(f"{error.strerror or error}: {error.filename or 'input or output'}; check path, permissions and disk")
     except KeyboardInterrupt:
         print("quillrt: interrupted", file=sys.stderr)  # noqa: T201
         sys.exit(130)

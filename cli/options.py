@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
+
+from quillrt.runtime.precision import Precision
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,7 +25,7 @@ def debugging() -> bool:
 
 
 def _set_debug(value: bool) -> bool:
-    global _debug  # noqa: PLW0603 - one process runs one command
+    global _debug
     _debug = _debug or value
     return value
 
@@ -40,7 +42,9 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
     names = {name.lstrip("-"): p.name for p in ctx.command.params for name in p.opts}
     unknown = sorted(set(table) - set(names))
     if unknown:
-        raise typer.BadParameter(f"[{verb}] in {value} has {', '.join(unknown)}; it may have {', '.join(sorted(names))}")
+        raise typer.BadParameter(
+            f"[{verb}] in {value} has {', '.join(unknown)}; it may have {', '.join(sorted(names))}"
+        )
     ctx.default_map = {names[key]: setting for key, setting in table.items()}
     return value
 
@@ -65,10 +69,14 @@ def _toml(value: Any) -> str:
     return json.dumps(value if isinstance(value, bool | int | float | str) else str(value))
 
 
-# typer reads these at run time on Python 3.10, where `X | None` inside Annotated is not understood by its older releases.
 Config = Annotated[
-    Optional[Path],
-    typer.Option("--config", callback=_read_config, is_eager=True, help="TOML file with a table per verb: defaults of these options."),
+    Path | None,
+    typer.Option(
+        "--config",
+        callback=_read_config,
+        is_eager=True,
+        help="TOML file with a table per verb: defaults of these options.",
+    ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Show tracebacks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
@@ -82,7 +90,19 @@ Dataset = Annotated[
     ),
 ]
 DataRoot = Annotated[
-    Optional[Path],
-    typer.Option("--data-root", envvar="QUILLRT_DATA", help="Folder with data sets in torchvision's layout; it may be read-only."),
+    Path | None,
+    typer.Option(
+        "--data-root", envvar="QUILLRT_DATA", help="Folder with data sets in torchvision's layout; it may be read-only."
+    ),
 ]
-Threads = Annotated[Optional[int], typer.Option("--threads", min=1, help="CPU threads inside one query.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads inside one query.")]
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", help="tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-cpu or openvino."),
+]
+PrecisionName = Annotated[str | None, typer.Option("--precision", help="Run this precision of the bundle.")]
+
+
+def precision_of(name: str | None) -> Precision | None:
+    """Return the precision called ``name``, ``None`` for none."""
+    return None if name is None else Precision.parse(name)

@@ -30,8 +30,7 @@ class ImageSet:
             )
         if self.labels.size and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise DataError(
-                f"labels must lie in 0..{len(self.classes) - 1}, "
-                f"but span {self.labels.min()}..{self.labels.max()}"
+                f"labels must lie in 0..{len(self.classes) - 1}, but span {self.labels.min()}..{self.labels.max()}"
             )
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """From a grey image of any size to the tensor a network reads: the one recipe that training and the runtime share.
 
-The character recipe is MNIST's own (LeCun, Cortes, Burges, "The MNIST database", 1998): the ink's bounding box is scaled
-to fit 20 x 20 keeping its aspect, then laid into 28 x 28 with its centre of mass at the centre.
+The character recipe is MNIST's own (LeCun, Cortes, Burges, "The MNIST database", 1998): the ink's bounding box is
+scaled to fit 20 x 20 keeping its aspect, then laid into 28 x 28 with its centre of mass at the centre.
 """
 
 from __future__ import annotations
@@ -74,6 +74,13 @@ def fit_image(image: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uin
     return centre_character(image, recipe.height, recipe.width)
 
 
+def fit_images(images: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uint8]:
+    """Return images of a data set, uint8 (N, H, W), as uint8 (N, recipe.height, recipe.width)."""
+    if images.shape[1:] == (recipe.height, recipe.width):
+        return images
+    return np.stack([fit_image(image, recipe) for image in images])
+
+
 def light_ink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return ``image`` with light ink on dark ground; the median of the border tells the ground."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
@@ -107,5 +114,5 @@ def centre_character(image: NDArray[np.uint8], height: int = 28, width: int = 28
 
 
 def resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return uint8 (height, width): area average when it shrinks, bilinear when it grows (Pillow's antialiased filter)."""
+    """Return uint8 (height, width) by Pillow's bilinear filter, which averages over the area when it shrinks."""
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))

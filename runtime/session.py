@@ -9,7 +9,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-
 from .spec import ModelSpec
 
 _S = TypeVar("_S", bound="Session")

@@ -1,0 +1,37 @@
+# Four targets: demo, test, check, fmt. The first two make .venv and install what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+FOLDERS := runtime train calibration compile benchmarks cli
+SOURCES := $(wildcard $(addsuffix /*.py,$(FOLDERS))) pyproject.toml
+
+.PHONY: demo test check fmt
+
+demo: $(VENV)/installed
+	$(BIN)/quillrt demo
+
+test: check
+	$(BIN)/pytest
+
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p quillrt
+
+fmt: $(VENV)/packages
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# An ordinary install, made again when a source changes: what is checked and tested is what a user gets.
+$(VENV)/installed: $(SOURCES) $(VENV)/packages
+	rm -rf build quillrt.egg-info
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation .
+	rm -rf build quillrt.egg-info
+	touch $@
+
+$(VENV)/packages: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "quillrt needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "python3-venv is missing: sudo apt install python3-venv" >&2; exit 1; }
+	@echo "installing the packages: about 6.5 GB, most of it PyTorch's CUDA libraries"
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[all,dev]'
+	touch $@

@@ -1,0 +1,70 @@
+"""One benchmark from a bundle to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.files import write_text
+from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.preprocessing import fit_images, normalize
+from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.spec import ModelSpec
+
+from .contestants import bundle_contestants, only, torch_contestants
+from .environment import describe
+from .report import write_report
+from .results import Result
+from .running import Settings, measure
+
+_MOST_IMAGES = 1024  # 3 MB at 28 x 28: queries rotate through more than a core's own caches hold
+
+
+def bench(
+    bundle: Bundle,
+    checkpoint: Path | None,
+    images: ImageSet,
+    source: str,
+    settings: Settings,
+    folder: Path,
+    backends: Sequence[str] = (),
+    track: Track = no_progress,
+) -> Result:
+    """Measure all that ``bundle`` holds, and PyTorch if there is a ``checkpoint``; write the report into ``folder``.
+
+    Args:
+        bundle: what to measure.
+        checkpoint: what it was compiled from, for PyTorch's rows.
+        images: real images to run.
+        source: what they are called in the report.
+        settings: how to measure.
+        folder: gets result.json, result.md, latency.png and log.txt, which holds what the libraries printed.
+        backends: which rows; all if none is named.
+        track: shows progress.
+
+    Raises:
+        ConfigError: no backend has such a name.
+        BackendUnavailable: matplotlib is missing; all but the plot is written.
+        OSError: the folder cannot be written.
+    """
+    spec = bundle.manifest.model
+    contestants = only([*torch_contestants(spec, checkpoint), *bundle_contestants(bundle)], backends)
+    tensors = network_input(images, spec)
+    write_text(folder / "log.txt", "")
+    environment = describe()
+    rows = measure(contestants, tensors, settings, folder / "log.txt", track)
+    result = Result({**asdict(settings), "source": source, "images": len(tensors)}, environment, rows)
+    write_report(result, folder, f"Latency of {bundle.path.name}")
+    return result
+
+
+def network_input(images: ImageSet, spec: ModelSpec) -> NDArray[np.float32]:
+    """Return up to 1,024 of ``images``, evenly spread, as network input float32 (N, C, H, W)."""
+    chosen = np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).astype(np.int64)
+    recipe = spec.preprocessing
+    return normalize(fit_images(images.images[chosen], recipe), recipe, spec.channels)

@@ -1,0 +1,90 @@
+"""Who takes part in a benchmark: a model, the backend that runs it, or the reason why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from quillrt.runtime.backends import BACKENDS, open_session, why_unavailable
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.errors import BackendUnavailable, ConfigError
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.select import find_entry, why_not
+from quillrt.runtime.session import Session, SessionOptions
+from quillrt.runtime.spec import ModelSpec
+
+from .torch_sessions import TORCH_BACKENDS, open_torch_session
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One model on one backend.
+
+    Attributes:
+        backend: one of ``NAMES``.
+        precision: number format the model computes in; ``None`` where there is no model.
+        spec: what goes in and comes out.
+        model: an ONNX graph or an engine; for PyTorch the checkpoint's path.
+        reason: why it cannot run, where that is known before it is tried.
+    """
+
+    backend: str
+    precision: str | None
+    spec: ModelSpec
+    model: bytes | Path = b""
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Backend and precision, as rows are called."""
+        return self.backend if self.precision is None else f"{self.backend} {self.precision}"
+
+    def open(self, options: SessionOptions) -> Session:
+        """Load the model.
+
+        Raises:
+            QuillError: it cannot run here.
+        """
+        if self.reason is not None:
+            raise BackendUnavailable(self.reason)
+        if isinstance(self.model, Path):
+            return open_torch_session(self.backend, self.model, options)
+        return open_session(self.backend, self.model, self.spec, options)
+
+
+NAMES = (*TORCH_BACKENDS, *BACKENDS)
+
+
+def torch_contestants(spec: ModelSpec, checkpoint: Path | None) -> list[Contestant]:
+    """Return PyTorch's rows: the network as it was trained."""
+    if checkpoint is None:
+        reason = "no checkpoint was given: --checkpoint CKPT.safetensors"
+        return [Contestant(name, "fp32", spec, reason=reason) for name in TORCH_BACKENDS]
+    return [Contestant(name, "fp32", spec, checkpoint) for name in TORCH_BACKENDS]
+
+
+def bundle_contestants(bundle: Bundle) -> list[Contestant]:
+    """Return every pair of a backend and an entry that it opens, and one row for each backend that has none."""
+    spec = bundle.manifest.model
+    found = []
+    for backend in BACKENDS:
+        held = [(p, entry) for p in Precision if (entry := find_entry(bundle, backend, p)) is not None]
+        for precision, entry in held:
+            reason = why_not(bundle, backend, precision)
+            found.append(Contestant(backend, precision.value, spec, bundle.read(entry), reason))
+        if not held:
+            found.append(Contestant(backend, None, spec, reason=why_unavailable(backend) or why_not(bundle, backend)))
+    return found
+
+
+def only(contestants: Iterable[Contestant], backends: Iterable[str]) -> list[Contestant]:
+    """Return the contestants of these backends, or all if none is named.
+
+    Raises:
+        ConfigError: no backend has such a name.
+    """
+    wanted = set(backends)
+    if unknown := sorted(wanted - set(NAMES)):
+        raise ConfigError(f"expected backends out of {', '.join(NAMES)}, found {', '.join(unknown)}")
+    return [c for c in contestants if not wanted or c.backend in wanted]

@@ -1,0 +1,62 @@
+"""The machine a benchmark ran on, as far as it bears on the figures; no names of hosts, users or folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from quillrt.runtime.device import describe_device
+from quillrt.runtime.versions import versions
+
+PACKAGES = (
+    "quillrt", "numpy", "torch", "triton", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino",
+    "tensorrt", "tensorrt-rtx", "cuda-bindings", "pycuda",
+)  # fmt: skip
+
+
+def describe() -> dict[str, Any]:
+    """Return time, processor, memory, system, versions and GPUs as plain JSON values; ``None`` for what is not told."""
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": asdict(describe_device()),
+        "logical_cores": os.cpu_count(),
+        "governor": _line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "load_average": round(os.getloadavg()[0], 2),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": _system(),
+        "kernel": platform.release(),
+        "nvidia_driver": _line(Path("/proc/driver/nvidia/version")),
+        "python": platform.python_version(),
+        "packages": versions(*PACKAGES),
+    }
+
+
+def hardware_line(environment: Mapping[str, Any]) -> str:
+    """Return the machine in one line, such as a figure must not stand without."""
+    device = environment["device"]
+    return (
+        f"{device['cpu']} ({device['architecture']}), {device['cores']} of {environment['logical_cores']} cores, "
+        f"{environment['memory_bytes'] / 2**30:.0f} GiB, "
+        f"{', '.join(gpu['name'] for gpu in device['gpus']) or 'no NVIDIA GPU'}; "
+        f"{environment['system']}, Python {environment['python']}"
+    )
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return platform.system()
+
+
+def _line(path: Path) -> str | None:
+    """Return a file's first line, or ``None`` if this machine does not have or show it."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()[0]
+    except (OSError, IndexError):
+        return None

@@ -1,0 +1,95 @@
+"""A result for people and programs: a table's cells, Markdown, JSON, a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from quillrt.runtime.files import write_text
+
+from .environment import hardware_line
+from .plot import plot_latency
+from .results import HOST_BOUND, Measured, Result, Row
+from .running import REFERENCES
+from .statistics import queries_needed
+
+COLUMNS = (
+    "backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× onnxruntime", "same label", "max |Δ|",
+    "note",
+)  # fmt: skip
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the table's rows: what was measured, by batch size; then what could not run, each reason once."""
+    missing: dict[tuple[str, str | None], list[Row]] = {}
+    for row in rows:
+        if row.measured is None:
+            missing.setdefault((row.backend, row.reason), []).append(row)
+    table = [_measured_cells(row, row.measured) for row in rows if row.measured]
+    for (backend, reason), same in missing.items():
+        precisions = dict.fromkeys(row.precision for row in same if row.precision)
+        batches = dict.fromkeys(str(row.batch) for row in same)
+        name = f"{backend} {', '.join(precisions)}".strip()
+        table.append((name, ", ".join(batches), *["–"] * (len(COLUMNS) - 3), str(reason)))
+    return table
+
+
+def _measured_cells(row: Row, measured: Measured) -> tuple[str, ...]:
+    """Return one measured row; a percentile that its queries cannot bear is a dash."""
+    tail = measured.percentiles_ms
+    return (
+        row.name,
+        str(row.batch),
+        f"{measured.median_ms:.3f}",
+        *(f"{tail[name]:.3f}" if name in tail else "–" for name in ("p90", "p99")),
+        f"{measured.images_per_second:,.0f}",
+        *(f"{row.speedup[name]:.2f}" if name in row.speedup else "–" for name in REFERENCES),
+        f"{measured.agreement.same_label:.1%}",
+        f"{measured.agreement.max_difference:.1e}",
+        f"host-bound: enqueue above {HOST_BOUND} of compute" if measured.host_bound else "",
+    )
+
+
+def conditions(result: Result) -> list[str]:
+    """Return the lines without which no figure may stand: machine, versions, how it was measured."""
+    settings, environment = result.settings, result.environment
+    counts = [row.measured.queries for row in result.rows if row.measured] or [0]
+    return [
+        f"Machine: {hardware_line(environment)}.",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in environment["packages"].items()) + ".",
+        f"Measured: host memory to host memory by one clock (perf_counter_ns), {settings['threads']} CPU thread(s), "
+        f"{settings['images']} images of {settings['source']} in rotation, each backend in its own process, "
+        f"{settings['rounds']} rounds in turn, {settings['seconds']:g} s per row after warm-up, "
+        f"n = {min(counts):,} to {max(counts):,} queries per row. "
+        "Median: of the rounds' medians; p90, p99: nearest rank, shown from "
+        f"{queries_needed(0.9)} and {queries_needed(0.99)} queries on. "
+        f"×: how many times as fast as {' and '.join(REFERENCES)} in this run. "
+        "Same label, max |Δ|: answers and logits beside those of the first row.",
+    ]
+
+
+def to_markdown(result: Result, title: str) -> str:
+    """Return the report as a page of Markdown."""
+    lines = [f"# {title}", "", *(f"- {line}" for line in conditions(result)), ""]
+    return "\n".join(lines) + "\n" + markdown_table(COLUMNS, cells(result.rows))
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, a line break at its end."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def write_report(result: Result, folder: Path, title: str) -> dict[str, Path]:
+    """Write result.json, result.md and latency.png into ``folder`` and return where each is.
+
+    Raises:
+        OSError: the folder cannot be written.
+        BackendUnavailable: matplotlib is missing; the other two are written.
+    """
+    paths = {"json": folder / "result.json", "markdown": folder / "result.md", "plot": folder / "latency.png"}
+    write_text(paths["json"], json.dumps(result.to_json(), allow_nan=False, separators=(",", ":")) + "\n")
+    write_text(paths["markdown"], to_markdown(result, title))
+    plot_latency(result, paths["plot"], title)
+    return paths

@@ -1,0 +1,176 @@
+"""Contestants side by side: each in a process of its own, taking turns, under one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.session import SessionOptions
+
+from .contestants import Contestant
+from .process import Remote
+from .results import Agreement, Measured, Row
+from .statistics import median_of_medians, percentiles, queries_needed
+
+REFERENCES = ("eager fp32", "onnxruntime-cpu fp32")
+PATIENCE_S = 300.0  # a load or a first query may compile kernels, on a slow board for minutes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        batches: images in a query; each contestant gets a row for each.
+        seconds: measured per row, warm-up not counted.
+        rounds: in how many turns that time is spent; all contestants take turns, so that a disturbance meets all.
+        threads: CPU threads inside one query.
+    """
+
+    batches: tuple[int, ...] = (1, 64)
+    seconds: float = 3.0
+    rounds: int = 5
+    threads: int = 1
+
+    @property
+    def least_queries(self) -> int:
+        """Queries in a round: a slow row, too, can then state its 90th percentile."""
+        return -(-queries_needed(0.9) // self.rounds)
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    images: NDArray[np.float32],
+    settings: Settings,
+    log: Path,
+    track: Track = no_progress,
+) -> tuple[Row, ...]:
+    """Measure every contestant on ``images`` float32 (N, C, H, W) at every batch size, in the order given.
+
+    A contestant that cannot run, dies or hangs gets a row with its reason; the others go on. What the libraries print is
+    appended to ``log``.
+    """
+    options = SessionOptions(threads=settings.threads)
+    with ExitStack() as stack:
+        entrants = [
+            _enter(contestant, images, options, log, stack)
+            for contestant in track(contestants, "load", len(contestants))
+        ]
+        return tuple(row for batch in settings.batches for row in _measure_batch(entrants, batch, settings, track))
+
+
+@dataclass(frozen=True)
+class _Entrant:
+    """A contestant in its process, or the reason why it has none."""
+
+    contestant: Contestant
+    reason: str | None
+    remote: Remote | None = None
+    open_ms: float = 0.0
+
+
+def _enter(
+    contestant: Contestant, images: NDArray[np.float32], options: SessionOptions, log: Path, stack: ExitStack
+) -> _Entrant:
+    if contestant.reason is not None:
+        return _Entrant(contestant, contestant.reason)
+    remote = stack.enter_context(Remote("quillrt.benchmarks.worker:Bench", log, contestant.name, options.threads))
+    try:
+        return _Entrant(contestant, None, remote, remote.ask(PATIENCE_S, "open", contestant, images, options))
+    except BackendUnavailable as error:
+        remote.close()
+        return _Entrant(contestant, str(error))
+
+
+class _Attempt:
+    """One row in the making; at its first failure it takes that reason and asks no more."""
+
+    def __init__(self, entrant: _Entrant) -> None:
+        self.entrant = entrant
+        self.reason = entrant.reason
+        self.first_ms = 0.0
+        self.logits: NDArray[np.float32] = np.empty((0, 0), np.float32)
+        self.rounds: list[tuple[list[int], int]] = []
+        self.device_ms: Mapping[str, float] | None = None
+
+    def ask(self, name: str, *args: Any, timeout_s: float = PATIENCE_S) -> Any:
+        if self.reason is None and self.entrant.remote is not None:
+            try:
+                return self.entrant.remote.ask(timeout_s, name, *args)
+            except BackendUnavailable as error:
+                self.reason = str(error)
+        return None
+
+
+def _measure_batch(entrants: Sequence[_Entrant], batch: int, settings: Settings, track: Track) -> list[Row]:
+    attempts = [_Attempt(entrant) for entrant in entrants]
+    for attempt in attempts:
+        if answer := attempt.ask("check", batch):
+            attempt.first_ms, attempt.logits = answer
+    turns = attempts * settings.rounds  # A B C A B C
+    seconds = settings.seconds / settings.rounds
+    for attempt in track(turns, f"batch {batch}", len(turns)):
+        timeout_s = PATIENCE_S + 10 * seconds
+        if answer := attempt.ask("round", batch, seconds, settings.least_queries, timeout_s=timeout_s):
+            attempt.rounds.append(answer)
+    for attempt in attempts:
+        attempt.device_ms = attempt.ask("device_ms", batch)
+    reference = next((attempt for attempt in attempts if attempt.reason is None), None)
+    return with_speedups([_row(attempt, batch, reference) for attempt in attempts])
+
+
+def _row(attempt: _Attempt, batch: int, reference: _Attempt | None) -> Row:
+    contestant = attempt.entrant.contestant
+    row = Row(contestant.backend, contestant.precision, batch, attempt.reason)
+    if attempt.reason is not None or reference is None:
+        return row
+    rounds_ms = [[ns / 1e6 for ns in latencies] for latencies, _ in attempt.rounds]
+    pooled = [ms for latencies in rounds_ms for ms in latencies]
+    wall_s = sum(wall for _, wall in attempt.rounds) / 1e9
+    measured = Measured(
+        open_ms=attempt.entrant.open_ms,
+        first_query_ms=attempt.first_ms,
+        queries=len(pooled),
+        wall_s=wall_s,
+        images_per_second=len(pooled) * batch / wall_s,
+        median_ms=median_of_medians(rounds_ms),
+        round_medians_ms=tuple(median(latencies) for latencies in rounds_ms),
+        percentiles_ms=percentiles(pooled),
+        agreement=compare(attempt.logits, reference.logits, reference.entrant.contestant.name),
+        device_ms=attempt.device_ms,
+        latencies_ns=tuple(tuple(latencies) for latencies, _ in attempt.rounds),
+    )
+    return replace(row, measured=measured)
+
+
+def compare(logits: NDArray[np.float32], reference: NDArray[np.float32], name: str) -> Agreement:
+    """Return how ``logits`` float32 (N, K) stand to those of the row ``name``."""
+    difference = np.abs(logits.astype(np.float64) - reference)
+    spread = np.linalg.norm(reference - reference.mean(axis=0, dtype=np.float64))
+    return Agreement(
+        reference=name,
+        images=len(logits),
+        same_label=float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+        max_difference=float(difference.max()),
+        relative_error=float(np.linalg.norm(difference) / (spread or 1.0)),
+    )
+
+
+def with_speedups(rows: Sequence[Row]) -> list[Row]:
+    """Add to each measured row of one batch size how many times as fast it is as each of ``REFERENCES``, by medians."""
+    medians = {row.name: row.measured.median_ms for row in rows if row.measured and row.name in REFERENCES}
+    return [
+        replace(row, speedup={name: ms / row.measured.median_ms for name, ms in medians.items()})
+        if row.measured
+        else row
+        for row in rows
+    ]

@@ -1,0 +1,201 @@
+"""Verbs between training and the device: calibrate, compile, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.options import Config, DataRoot, Debug, Json, Quiet, Seed, save_config
+
+if TYPE_CHECKING:
+    from quillrt.compile.pipeline import Images
+    from quillrt.compile.source import Source
+    from quillrt.compile.verify import Verdict
+
+SourcePath = Annotated[Path, typer.Argument(metavar="SOURCE", help="A checkpoint (.safetensors) or an ONNX file.")]
+OptionalDataset = Annotated[
+    str | None, typer.Option("--dataset", help="Data set that calibrates and judges; the checkpoint's own by default.")
+]
+Labels = Annotated[str | None, typer.Option("--labels", help="For an ONNX file: its classes, as in A,B,C.")]
+Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std.")]
+Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std.")]
+Fit = Annotated[str | None, typer.Option("--fit", help="For an ONNX file: character (as MNIST was made) or resize.")]
+Method = Annotated[str, typer.Option("--method", help="minmax, entropy or percentile.")]
+Percentile = Annotated[float, typer.Option("--percentile", help="For --method percentile: share of values kept.")]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Images that calibrate, drawn by class.")]
+
+
+def calibrate(
+    ctx: typer.Context,
+    source: SourcePath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table to write.")] = Path("runs/calibration.json"),
+    dataset: OptionalDataset = None,
+    data_root: DataRoot = None,
+    labels: Labels = None,
+    mean: Mean = None,
+    std: Std = None,
+    fit: Fit = None,
+    method: Method = "minmax",
+    percentile: Percentile = 99.999,
+    samples: Samples = 512,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Collect the ranges of a model's activations on real training images."""
+    from quillrt.compile.pipeline import CompileConfig, calibrate_source
+
+    loaded = _load(source, labels, mean, std, fit)
+    settings = CompileConfig(method=method, percentile=percentile, samples=samples, seed=seed)
+    table = calibrate_source(loaded, _images(loaded, dataset, data_root), settings, tracker(quiet))
+    table.save(output)
+    save_config(ctx, output.with_suffix(".toml"))
+    if as_json:
+        print_json({"path": str(output), "fingerprint": table.fingerprint, **asdict(table)})
+        return
+    rows = [(name, f"{low:.4g}", f"{high:.4g}") for name, (low, high) in table.ranges.items()]
+    title = f"{output}: {table.method} on {len(table.samples)} images of {table.dataset}"
+    print_table(title, ("tensor", "lowest", "highest"), rows)
+
+
+def compile(  # noqa: A001 - the verb's name
+    ctx: typer.Context,
+    source: SourcePath,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: SOURCE with .quill.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option("--precision", help="fp32, fp16 or int8; repeat for several. Default: all.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", help="onnxruntime-cpu, tensorrt or tensorrt-rtx; repeat. Default: all that build here."
+        ),
+    ] = None,
+    dataset: OptionalDataset = None,
+    data_root: DataRoot = None,
+    calibration: Annotated[Path | None, typer.Option("--calibration", help="A table of quillrt calibrate.")] = None,
+    method: Method = "minmax",
+    percentile: Percentile = 99.999,
+    samples: Samples = 512,
+    labels: Labels = None,
+    mean: Mean = None,
+    std: Std = None,
+    fit: Fit = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Compile a checkpoint or an ONNX classifier to one bundle: graphs, engines, the proof that they agree."""
+    from quillrt.calibration.table import CalibrationTable
+    from quillrt.compile.engines import buildable
+    from quillrt.compile.graphs import PRECISIONS
+    from quillrt.compile.pipeline import CompileConfig, compile_bundle
+    from quillrt.runtime.precision import Precision
+
+    settings = CompileConfig(
+        precisions=tuple(Precision.parse(p) for p in precision) if precision else PRECISIONS,
+        targets=tuple(target) if target else ("onnxruntime-cpu", *buildable()),
+        method=method,
+        percentile=percentile,
+        samples=samples,
+        seed=seed,
+    )
+    output = output or source.with_suffix(".quill")
+    table = None if calibration is None else CalibrationTable.load(calibration)
+    note(f"exporting {source}", quiet)
+    loaded = _load(source, labels, mean, std, fit)
+    images = _images(loaded, dataset, data_root)
+    bundle, verdicts = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
+    save_config(ctx, output.with_suffix(".toml"))
+    if as_json:
+        print_json({"path": str(output), "sha256": bundle.sha256, "verdicts": [asdict(v) for v in verdicts]})
+        return
+    _print_verdicts(f"{output}: on the validation part of {images.dataset}", verdicts)
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A .quill bundle.")],
+    dataset: OptionalDataset = None,
+    data_root: DataRoot = None,
+    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of accuracy it may lose.")] = 0.5,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Compare every file of a bundle that runs here with its FP32 graph on real images; exit 1 if one is at fault."""
+    from quillrt.compile import verify as verification
+    from quillrt.runtime.bundle import Bundle
+    from quillrt.runtime.errors import AccuracyError
+    from quillrt.train.datasets import load_dataset
+
+    opened = Bundle.open(bundle)
+    name = dataset or dataset_of(opened.manifest.source)
+    images = load_dataset(name, data_root).part(part)
+    verdicts = verification.verify(opened, images, max_drop, tracker(quiet))
+    if as_json:
+        print_json([asdict(v) for v in verdicts])
+    else:
+        _print_verdicts(f"{bundle}: on the {part} part of {name}", verdicts)
+    faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault]
+    if faults:
+        raise AccuracyError(f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}")
+
+
+def _load(source: Path, labels: str | None, mean: float | None, std: float | None, fit: str | None) -> Source:
+    from quillrt.compile.source import load_source
+    from quillrt.runtime.preprocessing import Preprocessing
+
+    given = {key: value for key, value in {"mean": mean, "std": std, "fit": fit}.items() if value is not None}
+    names = None if labels is None else tuple(labels.split(","))
+    return load_source(source, names, Preprocessing(**given) if given else None)  # type: ignore[arg-type]
+
+
+def _images(source: Source, dataset: str | None, data_root: Path | None) -> Images:
+    from quillrt.compile.pipeline import Images
+    from quillrt.train.datasets import load_dataset
+
+    name = dataset or dataset_of(source.record)
+    splits = load_dataset(name, data_root)
+    return Images(name, splits.train, splits.validation)
+
+
+def dataset_of(record: Mapping[str, Any]) -> str:
+    """Return the data set that a source's record names.
+
+    Raises:
+        ConfigError: it names none, as for an ONNX file.
+    """
+    from quillrt.runtime.errors import ConfigError
+
+    name = record.get("training", {}).get("dataset")
+    if name is None:
+        raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
+    return str(name)
+
+
+def _print_verdicts(title: str, verdicts: tuple[Verdict, ...]) -> None:
+    columns = ("file", "backend", "accuracy", "drop (points)", "McNemar p", "agreement", "largest |Δ logit|", "n", "")
+    print_table(title, columns, [_row(v) for v in verdicts])
+    for backend, reason in {v.backend: v.reason for v in verdicts if v.reason}.items():
+        typer.echo(f"not run here: {backend}: {reason}")
+
+
+def _row(v: Verdict) -> tuple[str, ...]:
+    if not v.n:
+        return (v.path, v.backend, "", "", "", "", "", "", "not run here")
+    figures = (f"{100 * v.accuracy:.2f} %", f"{v.drop:+.2f}", f"{v.p:.2g}", f"{100 * v.agreement:.2f} %")
+    return (v.path, v.backend, *figures, f"{v.max_difference:.2g}", str(v.n), v.fault or "ok")
+
+
+VERBS = (calibrate, compile, verify)

@@ -1,0 +1,133 @@
+"""Verbs that a device needs: run, inspect, doctor."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quillrt.cli.console import note, print_json, print_table
+from quillrt.cli.options import Backend, Config, Debug, Json, PrecisionName, Quiet, Threads, precision_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def run(
+    bundle: Annotated[Path, typer.Argument(help="A .quill bundle.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders of them, or - for one image on stdin.")],
+    backend: Backend = None,
+    precision: PrecisionName = None,
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per query.")] = 64,
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Recognize the character in each image: prints file, label and probability."""
+    from quillrt.runtime.backends import open_session
+    from quillrt.runtime.bundle import Bundle
+    from quillrt.runtime.predict import predict
+    from quillrt.runtime.select import choose
+    from quillrt.runtime.session import SessionOptions
+
+    opened = Bundle.open(bundle)
+    entry, chosen = choose(opened, backend, precision_of(precision))
+    with open_session(chosen, opened.read(entry), opened.manifest.model, SessionOptions(threads)) as session:
+        predictions = list(predict(session, _read(images), top_k, batch_size))
+    if as_json:
+        print_json(
+            {
+                "bundle": str(bundle),
+                "file": entry.path,
+                "backend": chosen,
+                "predictions": [
+                    {"image": p.name, "top": [{"label": label, "probability": share} for label, share in p.top]}
+                    for p in predictions
+                ],
+            }
+        )
+        return
+    note(f"{entry.path} on {chosen}", quiet)
+    for p in predictions:
+        answers = "  ".join(f"{label} {share:.4f}" for label, share in p.top)
+        sys.stdout.write(f"{p.name}  {answers}\n")
+
+
+def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    from quillrt.runtime.images import find_images, read_image
+
+    for path in paths:
+        if str(path) == "-":
+            yield "-", read_image(sys.stdin.buffer.read(), "stdin")
+            continue
+        for file in find_images([path]):
+            yield str(file), read_image(file)
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A .quill bundle.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check every sha256 of a bundle and show what it holds."""
+    from quillrt.runtime.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    manifest = opened.manifest
+    if as_json:
+        print_json({"sha256": opened.sha256, **manifest.to_json()})
+        return
+    rows = [
+        (
+            e.path,
+            e.precision.value if e.precision else "",
+            ", ".join(e.backends),
+            ", ".join(e.typed_for),
+            ", ".join(f"{kind} × {count}" for kind, count in e.built_for.get("products", {}).items()),
+            f"{e.size / 1024:,.0f}",
+            _accuracy(e.measured),
+        )
+        for e in manifest.entries
+    ]
+    model = manifest.model
+    title = (
+        f"{bundle.name}: {model.input.name} {model.input.text()} -> {model.output.name} {model.output.text()}; "
+        f"labels {' '.join(model.labels)}; {model.preprocessing}"
+    )
+    print_table(title, ("file", "precision", "runs on", "builds for", "products built in", "KiB", "validation accuracy"), rows)
+
+
+def _accuracy(measured: Any) -> str:
+    return ", ".join(f"{100 * m['accuracy']:.2f} % on {name} (n = {m['n']})" for name, m in measured.items())
+
+
+def doctor(as_json: Json = False, debug: Debug = False) -> None:
+    """Show this machine, the packages installed, and which backends work here or why not."""
+    from quillrt.runtime.backends import BACKENDS, why_unavailable
+    from quillrt.runtime.device import describe_device
+    from quillrt.runtime.versions import versions
+
+    device = describe_device()
+    packages = versions(
+        *["quillrt", "numpy", "pillow", "typer", "torch", "torchvision", "safetensors", "scikit-learn", "matplotlib", "onnx", "onnxscript"],
+        *["onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "cuda-python", "psutil"],
+    )
+    backends = {name: why_unavailable(name) for name in BACKENDS}
+    if as_json:
+        python = ".".join(map(str, sys.version_info[:3]))
+        print_json({"python": python, "device": asdict(device), "packages": packages, "backends": backends})
+        return
+    print_table("this machine", ("", ""), [("device", device.text())])
+    print_table("packages", ("package", "version"), packages.items())
+    print_table("backends", ("backend", "works here?"), [(name, why or "yes") for name, why in backends.items()])
+
+
+VERBS = (run, inspect, doctor)

@@ -1,0 +1,68 @@
+"""Verbs that measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.options import Config, DataRoot, Dataset, Debug, Json, Quiet, Threads, save_config
+
+
+def bench(
+    ctx: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="What to measure: a .quill bundle.")],
+    checkpoint: Annotated[
+        Optional[Path], typer.Option("--checkpoint", help="What it was compiled from: adds PyTorch's rows.")
+    ] = None,
+    batch: Annotated[
+        Optional[list[int]], typer.Option("--batch", min=1, help="Images in a query; repeatable. [default: 1, 64]")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, help="Measured per row; a slow row takes longer, for 65 queries.")
+    ] = 3.0,
+    threads: Threads = 1,
+    dataset: Dataset = "digits",
+    data_root: DataRoot = None,
+    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    backend: Annotated[
+        Optional[list[str]], typer.Option("--backend", help="Only rows of this backend; repeatable.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("runs/bench"),
+    json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Measure every backend side by side on the same images, each in its own process, by one clock."""
+    from quillrt.benchmarks.bench import bench as run
+    from quillrt.benchmarks.report import COLUMNS, cells, conditions
+    from quillrt.benchmarks.running import Settings
+    from quillrt.runtime.bundle import Bundle
+    from quillrt.train.datasets import load_dataset
+
+    settings = Settings(batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads)
+    images = load_dataset(dataset, data_root).part(part)
+    result = run(
+        Bundle.open(bundle),
+        checkpoint,
+        images,
+        f"{dataset} {part}",
+        settings,
+        output,
+        backend or (),
+        tracker(quiet),
+    )
+    save_config(ctx, output / "config.toml")
+    if json:
+        print_json(result.to_json(raw=False))
+    else:
+        print_table(f"Latency of {bundle.name}, host memory to host memory", COLUMNS, cells(result.rows))
+        for line in conditions(result):
+            typer.echo(line)
+    note(f"written: result.json, result.md, latency.png, log.txt in {output}", quiet)
+
+
+VERBS = (bench,)

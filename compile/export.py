@@ -1,0 +1,58 @@
+"""From a checkpoint to an FP32 ONNX graph: the only file of this folder that touches torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quillrt.runtime.errors import ExportError
+
+from .names import clean
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quillrt.train.checkpoint import Checkpoint
+
+OPSET = 20  # the newest that TensorRT 10.3, JetPack 6's, parses
+
+
+def export_checkpoint(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """Return the network as ONNX, batch dimension dynamic, nodes named by their modules, no trace of this machine.
+
+    Raises:
+        ExportError: torch's exporter refuses the network.
+    """
+    import torch
+
+    spec = checkpoint.spec
+    example = torch.zeros(
+        2, *(int(d) for d in spec.input.shape[1:] if d is not None)
+    )  # two, for one would be specialized
+    try:
+        program = torch.onnx.export(
+            checkpoint.module(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[spec.input.name],
+            output_names=[spec.output.name],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ExportError(f"torch cannot export {checkpoint.model!r}: {' '.join(str(error).split())[:300]}") from error
+    if program is None:
+        raise ExportError(f"expected an ONNX program of {checkpoint.model!r}, but torch's exporter returned none")
+    return clean(program.model_proto)
+
+
+def eager_logits(checkpoint: Checkpoint, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what PyTorch eager on the CPU computes, float32 (N, K), for input float32 (N, C, H, W)."""
+    import torch
+
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = checkpoint.module()(torch.from_numpy(batch)).numpy()
+    return logits

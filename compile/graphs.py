@@ -1,0 +1,80 @@
+"""The ONNX graphs of a bundle: one per precision, and for INT8 one per kind of engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from quillrt.calibration.table import CalibrationTable
+from quillrt.runtime.errors import ExportError
+from quillrt.runtime.manifest import Entry
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.tensorrt_api import FAMILIES
+from quillrt.runtime.versions import versions
+
+from .bundle_writer import entry_for
+from .fp16 import to_fp16
+from .int8 import ONNXRUNTIME_CPU, TENSORRT, NodeDecision, quantize_int8
+from .source import Source
+
+if TYPE_CHECKING:
+    import onnx
+
+File = tuple[Entry, bytes]
+PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
+
+
+def typed_graphs(
+    source: Source, precisions: Sequence[Precision], targets: Sequence[str], table: CalibrationTable | None
+) -> tuple[list[File], dict[str, tuple[NodeDecision, ...]]]:
+    """Return the FP32 graph and one for each other precision, and by path which nodes were quantized.
+
+    The INT8 graph for TensorRT is made whatever the targets, so that a device can build its engine from it.
+
+    Raises:
+        CalibrationError: ``table`` lacks an activation.
+        ExportError: a pass made a graph that is not valid ONNX.
+    """
+    files = [_file(source.graph, "fp32", Precision.FP32, ("onnxruntime-cuda", "onnxruntime-cpu", "openvino"), FAMILIES)]
+    decisions: dict[str, tuple[NodeDecision, ...]] = {}
+    if Precision.FP16 in precisions:
+        typed = to_fp16(source.graph)
+        files.append(_file(typed, "fp16", Precision.FP16, ("onnxruntime-cuda", "onnxruntime-cpu"), FAMILIES))
+    if Precision.INT8 in precisions and table is not None:
+        kinds = [("int8.tensorrt", TENSORRT, (), FAMILIES)]
+        if "onnxruntime-cpu" in targets:
+            kinds.append(("int8.onnxruntime-cpu", ONNXRUNTIME_CPU, ("onnxruntime-cpu",), ()))
+        for name, recipe, backends, builders in kinds:
+            typed, taken = quantize_int8(source.graph, table.ranges, recipe)
+            files.append(_file(typed, name, Precision.INT8, backends, builders, table.fingerprint))
+            decisions[files[-1][0].path] = taken
+    return files, decisions
+
+
+def _file(
+    graph: onnx.ModelProto,
+    name: str,
+    precision: Precision,
+    backends: tuple[str, ...],
+    builders: tuple[str, ...],
+    calibration: str | None = None,
+) -> File:
+    import onnx
+
+    try:
+        onnx.checker.check_model(graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"the {precision.value} pass made an invalid graph: {' '.join(str(error).split())[:200]}; "
+            f"leave {precision.value} out and report it with the model"
+        ) from error
+    return entry_for(
+        graph.SerializeToString(deterministic=True),
+        f"model.{name}.onnx",
+        "onnx",
+        precision=precision,
+        backends=backends,
+        typed_for=builders,
+        tools=versions("quillrt", "torch", "onnx", "onnxscript", "onnxruntime"),
+        calibration=calibration,
+    )

@@ -1,0 +1,198 @@
+"""From an FP32 graph and a calibration table to a typed INT8 graph: quantize/dequantize pairs around what computes.
+
+The arithmetic is ONNX's QuantizeLinear: q = saturate(round(x / scale) + zero_point). Pairs stand on the inputs of
+convolutions and matrix products only, not on what lies between them: TensorRT then fuses a ReLU or a pooling into the
+INT8 kernel before it, and onnxruntime moves the pairs through them by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quillrt.runtime.errors import CalibrationError
+
+if TYPE_CHECKING:
+    import onnx
+
+Range = tuple[float, float]
+QUANTIZABLE = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Int8Recipe:
+    """What an engine wants of an INT8 graph.
+
+    Attributes:
+        unsigned_activations: uint8 with a zero point, else int8 symmetric about zero.
+        quantize_bias: int32 biases of scale input x weight, else biases stay in FP32.
+    """
+
+    unsigned_activations: bool
+    quantize_bias: bool
+
+
+# x86 multiplies unsigned by signed bytes in one instruction (VPDPBUSD); TensorRT refuses zero points and int32 biases.
+ONNXRUNTIME_CPU = Int8Recipe(unsigned_activations=True, quantize_bias=True)
+TENSORRT = Int8Recipe(unsigned_activations=False, quantize_bias=False)
+
+
+@dataclass(frozen=True)
+class NodeDecision:
+    """Whether a convolution or matrix product was quantized, and if not, why."""
+
+    name: str
+    op_type: str
+    quantized: bool
+    reason: str = ""
+
+
+def quantize_int8(
+    model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe
+) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
+    """Return ``model`` typed for INT8 by ``recipe``, and the decision taken on every node that could be quantized.
+
+    Weights become int8, symmetric, one scale per output channel; activations have one scale per tensor.
+
+    Raises:
+        CalibrationError: ``ranges`` lacks an activation.
+    """
+    return _Quantizer(model, ranges, recipe).run()
+
+
+def activation_scale(low: float, high: float, *, unsigned: bool) -> tuple[float, int]:
+    """Return scale and zero point of a range widened to hold zero: uint8 over 0..255 or int8 over -127..127."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if unsigned:
+        scale = (high - low) / 255 or 1.0
+        return scale, round(-low / scale)
+    return max(-low, high) / 127 or 1.0, 0
+
+
+def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 weights and float32 scales (channels,), symmetric over -127..127 per channel of ``axis``."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    largest = np.abs(weight).max(axis=others)
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    along = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    return np.clip(np.rint(weight / scale.reshape(along)), -127, 127).astype(np.int8), scale
+
+
+class _Quantizer:
+    """One pass over the nodes: each quantizable one is rewired to dequantized inputs, which are made on first use."""
+
+    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe) -> None:
+        import onnx
+
+        self._model = onnx.ModelProto()
+        self._model.CopyFrom(model)
+        self._ranges, self._recipe = ranges, recipe
+        self._constants = {t.name: onnx.numpy_helper.to_array(t) for t in self._model.graph.initializer}
+        self._nodes: list[onnx.NodeProto] = []
+        self._added: list[onnx.TensorProto] = []
+        self._activations: dict[str, float] = {}  # scale of each that has its pair
+        self._weights: dict[tuple[str, int], NDArray[np.float32]] = {}  # scales of each that is quantized
+
+    def run(self) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
+        graph = self._model.graph
+        decisions = []
+        for node in graph.node:
+            if node.op_type in QUANTIZABLE:
+                reason = self._refusal(node)
+                decisions.append(NodeDecision(node.name, node.op_type, not reason, reason))
+                if not reason:
+                    self._rewire(node)
+            self._nodes.append(node)
+        used = {name for node in self._nodes for name in node.input}
+        kept = [t for t in graph.initializer if t.name in used]
+        del graph.node[:], graph.initializer[:]
+        graph.node.extend(self._nodes)
+        graph.initializer.extend([*kept, *self._added])
+        return self._model, tuple(decisions)
+
+    def _refusal(self, node: onnx.NodeProto) -> str:
+        weight = self._constants.get(node.input[1])
+        if weight is None:
+            return "its second factor is no constant"
+        if weight.dtype != np.float32:
+            return f"its weight is {weight.dtype}"
+        if node.op_type == "MatMul" and weight.ndim != 2:
+            return "its weight is no matrix"
+        if node.op_type == "Gemm" and (
+            _number(node, "alpha", 1),
+            _number(node, "beta", 1),
+            _number(node, "transA", 0),
+        ) != (1, 1, 0):
+            return "it scales or transposes its factors"
+        return ""
+
+    def _rewire(self, node: onnx.NodeProto) -> None:
+        activation, weight, *bias = node.input
+        # Channels of the output: rows of a convolution's or a transposed Gemm's weight, else columns.
+        axis = 0 if node.op_type == "Conv" or _number(node, "transB", 0) else 1
+        node.input[0] = self._activation(activation)
+        node.input[1] = self._weight(weight, axis)
+        if self._recipe.quantize_bias and bias and bias[0] in self._constants:
+            scale = np.float32(self._activations[activation]) * self._weights[weight, axis]
+            steps = np.rint(self._constants[bias[0]] / scale)
+            limit = np.iinfo(np.int32).max
+            node.input[2] = self._dequantize(
+                f"{node.name}.bias", np.clip(steps, -limit, limit).astype(np.int32), scale, 0
+            )
+
+    def _activation(self, name: str) -> str:
+        from onnx.helper import make_node
+
+        if name not in self._activations:
+            if name not in self._ranges:
+                raise CalibrationError(
+                    f"expected a range of {name} in the calibration table, found none; calibrate this model again"
+                )
+            unsigned = self._recipe.unsigned_activations
+            scale, zero = activation_scale(*self._ranges[name], unsigned=unsigned)
+            self._activations[name] = scale
+            quantized = f"{name}.quantized"
+            parameters = [
+                self._constant(f"{name}.scale", np.array(scale, np.float32)),
+                self._constant(f"{name}.zero_point", np.array(zero, np.uint8 if unsigned else np.int8)),
+            ]
+            self._nodes += [
+                make_node("QuantizeLinear", [name, *parameters], [quantized], f"{name}.quantize"),
+                make_node("DequantizeLinear", [quantized, *parameters], [f"{name}.dequantized"], f"{name}.dequantize"),
+            ]
+        return f"{name}.dequantized"
+
+    def _weight(self, name: str, axis: int) -> str:
+        if (name, axis) in self._weights:
+            return f"{name}.{axis}.dequantized"
+        quantized, self._weights[name, axis] = quantize_weight(self._constants[name], axis)
+        return self._dequantize(f"{name}.{axis}", quantized, self._weights[name, axis], axis)
+
+    def _dequantize(self, name: str, steps: NDArray[np.int8 | np.int32], scale: NDArray[np.float32], axis: int) -> str:
+        from onnx.helper import make_node
+
+        inputs = [
+            self._constant(f"{name}.quantized", steps),
+            self._constant(f"{name}.scale", scale),
+            self._constant(f"{name}.zero_point", np.zeros(scale.shape, steps.dtype)),
+        ]
+        self._nodes.append(
+            make_node("DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.dequantize", axis=axis)
+        )
+        return f"{name}.dequantized"
+
+    def _constant(self, name: str, value: NDArray[np.generic]) -> str:
+        from onnx.numpy_helper import from_array
+
+        self._added.append(from_array(value, name))
+        return name
+
+
+def _number(node: onnx.NodeProto, attribute: str, default: float) -> float:
+    from onnx.helper import get_attribute_value
+
+    return next((float(get_attribute_value(a)) for a in node.attribute if a.name == attribute), default)

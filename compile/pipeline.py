@@ -1,0 +1,173 @@
+"""From a source to a bundle: type the graph for each precision, build engines, check all, write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quillrt.calibration.collect import calibrate
+from quillrt.calibration.samples import draw_samples
+from quillrt.calibration.table import CalibrationTable
+from quillrt.runtime.backends import open_session
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.errors import AccuracyError, ConfigError
+from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.manifest import Entry, Manifest
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.preprocessing import fit_images, normalize
+from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.tensorrt_api import FAMILIES
+from quillrt.runtime.versions import versions
+
+from .bundle_writer import entry_for, write_bundle
+from .engines import build_engines
+from .graphs import PRECISIONS, typed_graphs
+from .source import Source
+from .verify import Verdict, check_labels, verify
+
+TARGETS = ("onnxruntime-cpu", *FAMILIES)
+_EAGER_IMAGES = 256
+_EAGER_TOLERANCE = 1e-4  # of the largest logit: FP32 sums in another order
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """What to make.
+
+    Attributes:
+        precisions: out of ``PRECISIONS``; FP32 is always made, as the reference.
+        targets: out of ``TARGETS``: which INT8 graphs and which engines.
+        method: how ranges are found if no table is given.
+        percentile: for the method ``percentile``.
+        samples: how many images calibrate.
+        seed: of the draw of those images.
+    """
+
+    precisions: tuple[Precision, ...] = PRECISIONS
+    targets: tuple[str, ...] = ("onnxruntime-cpu",)
+    method: str = "minmax"
+    percentile: float = 99.999
+    samples: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for found, known, what in (
+            (self.precisions, PRECISIONS, "precision"),
+            (self.targets, TARGETS, "target"),
+        ):
+            strange = [getattr(f, "value", f) for f in found if f not in known]
+            if strange:
+                names = ", ".join(getattr(k, "value", k) for k in known)
+                raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What compiling needs of a data set: ``training`` calibrates, ``validation`` judges; test stays unseen."""
+
+    dataset: str
+    training: ImageSet
+    validation: ImageSet
+
+
+def calibrate_source(
+    source: Source, images: Images, config: CompileConfig, track: Track = no_progress
+) -> CalibrationTable:
+    """Return the ranges of ``source`` on samples of the training part."""
+    check_labels(source.spec, images.training)
+    drawn = draw_samples(images.training, min(config.samples, len(images.training)), config.seed)
+    samples = replace(drawn, images=fit_images(drawn.images, source.spec.preprocessing))
+    return calibrate(source.graph, source.spec, samples, images.dataset, config.method, config.percentile, track)
+
+
+def compile_bundle(
+    source: Source,
+    images: Images,
+    config: CompileConfig,
+    output: Path,
+    table: CalibrationTable | None = None,
+    track: Track = no_progress,
+) -> tuple[Bundle, tuple[Verdict, ...]]:
+    """Compile ``source`` and write the bundle ``output``; return it and how each file in it did on the validation part.
+
+    Raises:
+        CalibrationError: ``table`` belongs to another model or preprocessing.
+        BackendUnavailable: a target's builder cannot work here.
+        BuildError: a builder refused a graph.
+        AccuracyError: the graph strays from PyTorch, or a file from the graph; nothing is written.
+    """
+    check_labels(source.spec, images.validation)
+    parity = _check_against_eager(source, images.validation)
+    if Precision.INT8 in config.precisions:
+        table = table or calibrate_source(source, images, config, track)
+        table.check_fits(source.sha256, source.spec.preprocessing)
+    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table)
+    engines, attested = build_engines(graphs, config.precisions, config.targets, track)
+    files = [*graphs, *engines]
+    if table is not None:
+        files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
+
+    draft = Manifest(source.spec, source.record, tuple(entry for entry, _ in files))
+    bundle = Bundle(output, draft, {entry.path: data for entry, data in files}, "")
+    verdicts = verify(bundle, images.validation, track=track)
+    faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault]
+    if faults:
+        raise AccuracyError(
+            f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}; "
+            "try another --method or more --samples, or leave that precision out"
+        )
+    report = {
+        "config": asdict(config),
+        "dataset": images.dataset,
+        "eager": parity,
+        "nodes": {path: [asdict(d) for d in found] for path, found in decisions.items()},
+        "layers": attested,
+        "verdicts": [asdict(v) for v in verdicts],
+    }
+    files = [(_measured(entry, verdicts, images.dataset), data) for entry, data in files]
+    files.append(entry_for(json.dumps(report, indent=2).encode(), "report.json", "report", tools=versions("quillrt")))
+    write_bundle(output, source.spec, source.record, files)
+    return Bundle.open(output), verdicts
+
+
+def _check_against_eager(source: Source, validation: ImageSet) -> dict[str, Any] | None:
+    """Compare the graph with PyTorch eager on real images; ``None`` for a source that has no PyTorch side.
+
+    Raises:
+        AccuracyError: a logit differs by more than ten thousandths of the largest.
+    """
+    if source.checkpoint is None:
+        return None
+    from .export import eager_logits
+
+    recipe = source.spec.preprocessing
+    batch = normalize(fit_images(validation.images[:_EAGER_IMAGES], recipe), recipe, source.spec.channels)
+    expected = eager_logits(source.checkpoint, batch)
+    with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
+        difference = float(np.abs(session.run(batch) - expected).max())
+    if not difference <= _EAGER_TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise AccuracyError(
+            f"expected the exported graph to answer as PyTorch eager does, but a logit differs by {difference:.2g}; "
+            "this is a fault of the exporter: please report it with the model"
+        )
+    return {"n": len(batch), "max_difference": difference}
+
+
+def _measured(entry: Entry, verdicts: Sequence[Verdict], dataset: str) -> Entry:
+    found = {
+        v.backend: {
+            "dataset": dataset,
+            "part": "validation",
+            "n": v.n,
+            "accuracy": v.accuracy,
+            "agreement": v.agreement,
+        }
+        for v in verdicts
+        if v.path == entry.path and v.n
+    }
+    return replace(entry, measured=found)

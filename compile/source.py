@@ -1,0 +1,198 @@
+"""What can be compiled: a checkpoint of ours, or any ONNX image classifier."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from quillrt.runtime.backends import open_session
+from quillrt.runtime.errors import BundleError, ExportError, QuillError
+from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.runtime.spec import ModelSpec, TensorSpec
+
+from .names import clean
+
+if TYPE_CHECKING:
+    import onnx
+
+    from quillrt.train.checkpoint import Checkpoint
+
+_OLDEST_OPSET = 13  # the first whose DequantizeLinear has one scale per channel
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to compile.
+
+    Attributes:
+        graph: its FP32 ONNX graph, batch dimension dynamic.
+        spec: what goes in and comes out.
+        record: kind and sha256 of the file, and what is known of its training.
+        checkpoint: the PyTorch side, where there is one.
+    """
+
+    graph: onnx.ModelProto
+    spec: ModelSpec
+    record: Mapping[str, Any]
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the graph: what a calibration table belongs to."""
+        return hashlib.sha256(self.graph.SerializeToString(deterministic=True)).hexdigest()
+
+
+def load_source(
+    path: Path, labels: tuple[str, ...] | None = None, preprocessing: Preprocessing | None = None
+) -> Source:
+    """Load a checkpoint (``.safetensors``) or an ONNX file.
+
+    Args:
+        path: the file.
+        labels: for an ONNX file: names of its classes, ``0`` to ``K-1`` by default.
+        preprocessing: for an ONNX file: how images become its input; its size is taken from the graph.
+
+    Raises:
+        CheckpointError: the checkpoint is missing or damaged.
+        ExportError: no file, no ONNX, not one image input and one output of logits, or a fixed batch size.
+    """
+    if path.suffix == ".safetensors":
+        from quillrt.train.checkpoint import load_checkpoint
+
+        from .export import export_checkpoint
+
+        if labels is not None or preprocessing is not None:
+            raise ExportError(f"{path} carries its labels and preprocessing; they can be given for ONNX files only")
+        checkpoint = load_checkpoint(path)
+        record = {"kind": "checkpoint", "model": checkpoint.model, "training": checkpoint.training, **_file(path)}
+        source = Source(export_checkpoint(checkpoint), checkpoint.spec, record, checkpoint)
+    else:
+        graph = clean(_without_flatten(_without_softmax(_dynamic_batch(_load_onnx(path)))))
+        spec = _spec(graph, labels, preprocessing or Preprocessing())
+        source = Source(graph, spec, {"kind": "onnx", **_file(path)})
+    _check(source, path)
+    return source
+
+
+def _file(path: Path) -> dict[str, str]:
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _load_onnx(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except OSError as error:
+        raise ExportError(f"expected a checkpoint or an ONNX file at {path}, but {error.strerror}") from error
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise ExportError(
+            f"expected a checkpoint (.safetensors) or a valid ONNX file, but {path}: {message}"
+        ) from error
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if opset < _OLDEST_OPSET:
+        try:
+            return onnx.version_converter.convert_version(model, _OLDEST_OPSET)
+        except RuntimeError as error:
+            raise ExportError(
+                f"expected opset {_OLDEST_OPSET} or newer in {path}, found {opset}, and it cannot be converted: {error}"
+            ) from error
+    return model
+
+
+def _dynamic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    graph = model.graph
+    constants = {t.name for t in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]  # old files list weights as inputs
+    del graph.input[:], graph.value_info[:]
+    graph.input.extend(inputs)
+    for value in (*graph.input, *graph.output):
+        dimensions = value.type.tensor_type.shape.dim
+        if dimensions:
+            dimensions[0].dim_param = "batch"
+    return model
+
+
+def _without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Cut a final Softmax, so that the output is logits, as the runtime expects; it takes the softmax itself."""
+    graph = model.graph
+    outputs = {value.name for value in graph.output}
+    last = [node for node in graph.node if outputs & set(node.output)]
+    if len(last) == 1 and last[0].op_type == "Softmax":
+        (softmax,) = last
+        maker = next((n for n in graph.node if softmax.input[0] in n.output), None)
+        readers = [n for n in graph.node if softmax.input[0] in n.input]
+        if maker is not None and len(readers) == 1:
+            maker.output[list(maker.output).index(softmax.input[0])] = softmax.output[0]
+            graph.node.remove(softmax)
+    return model
+
+
+def _without_flatten(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write Flatten as the Reshape it is: onnxruntime moves quantization through the one, but not through the other."""
+    from onnx.helper import get_attribute_value, make_node
+    from onnx.numpy_helper import from_array
+
+    for node in model.graph.node:
+        axis = next((get_attribute_value(a) for a in node.attribute if a.name == "axis"), 1)
+        if node.op_type == "Flatten" and axis == 1:
+            shape = f"{node.output[0]}.shape"
+            model.graph.initializer.append(from_array(np.array([0, -1], np.int64), shape))
+            node.CopyFrom(make_node("Reshape", [node.input[0], shape], list(node.output), node.name or None))
+    return model
+
+
+def _spec(model: onnx.ModelProto, labels: tuple[str, ...] | None, preprocessing: Preprocessing) -> ModelSpec:
+    graph = model.graph
+    if not graph.output:
+        raise ExportError("expected a classifier with one output, found an ONNX graph with none")
+    inputs, outputs = (tuple(_tensor(value) for value in group) for group in (graph.input, graph.output))
+    image = inputs[0].shape if inputs else ()
+    if len(image) != 4 or image[2] is None or image[3] is None:
+        raise ExportError(
+            "expected one image input of shape (N, C, H, W) with fixed C, H and W, "
+            f"found {', '.join(t.text() for t in inputs) or 'no input'}"
+        )
+    classes = outputs[0].shape[-1] if outputs[0].shape else None
+    if labels is None and classes is not None:
+        labels = tuple(str(k) for k in range(classes))
+    try:
+        return ModelSpec(inputs, outputs, labels or (), replace(preprocessing, height=image[2], width=image[3]))
+    except QuillError as error:
+        raise ExportError(f"expected an image classifier, but {error}") from error
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    kind = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    return TensorSpec(value.name, np.dtype(tensor_dtype_to_np_dtype(kind.elem_type)).name, shape)
+
+
+def _check(source: Source, path: Path) -> None:
+    """Raise unless the graph is valid ONNX and takes batches of any size."""
+    import onnx
+
+    onnx.checker.check_model(source.graph, full_check=True)
+    shape = [d or 0 for d in source.spec.input.shape[1:]]
+    try:
+        with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
+            found = {n: session.run(np.zeros((n, *shape), np.float32)).shape for n in (1, 3)}
+    except BundleError as error:
+        raise ExportError(f"{path}: {error}") from error
+    except Exception as error:
+        raise ExportError(
+            f"expected a graph that takes any batch size, but {path} fails with batch 1 or 3; "
+            f"export it with a dynamic batch dimension ({' '.join(str(error).split())[:160]})"
+        ) from error
+    if any(logits != (n, len(source.spec.labels)) for n, logits in found.items()):
+        raise ExportError(f"expected logits of shape (N, {len(source.spec.labels)}) from {path}, found {found}")

@@ -1,0 +1,144 @@
+"""Every runnable file of a bundle against its FP32 graph, on the same real images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quillrt.runtime.backends import open_session
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.errors import BundleError, SpecError
+from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.manifest import Entry
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.predict import run_images
+from quillrt.runtime.preprocessing import fit_images
+from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.select import why_not
+from quillrt.runtime.spec import ModelSpec
+
+from .mcnemar import mcnemar
+
+MAX_DROP = 0.5  # points of accuracy
+_CHANCE = 0.05  # p below which a drop is no chance
+_FP32_TOLERANCE = 1e-3  # of the largest logit; sums in another order differ far less, TF32 about as much
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one file, run by one backend, compares with the FP32 graph on onnxruntime's CPU provider.
+
+    Attributes:
+        path: the file in the bundle.
+        backend: what ran it.
+        precision: number format it computes in.
+        n: number of images; 0 if it cannot run here.
+        max_difference: largest difference of a logit.
+        agreement: share of images with the same answer.
+        accuracy: share of right answers.
+        drop: the reference's accuracy minus this one's, in points.
+        p: McNemar's exact p of the two accuracies.
+        fault: what is wrong with it, in one line; empty if nothing.
+        reason: why it cannot run here; empty if it ran.
+    """
+
+    path: str
+    backend: str
+    precision: Precision
+    n: int = 0
+    max_difference: float = 0.0
+    agreement: float = 0.0
+    accuracy: float = 0.0
+    drop: float = 0.0
+    p: float = 1.0
+    fault: str = ""
+    reason: str = ""
+
+
+def check_labels(spec: ModelSpec, images: ImageSet) -> None:
+    """Raise unless the data set has the model's classes.
+
+    Raises:
+        SpecError: their names or order differ.
+    """
+    if images.classes != spec.labels:
+        raise SpecError(
+            f"expected a data set with the model's {len(spec.labels)} classes ({', '.join(spec.labels[:5])}, …), "
+            f"found {len(images.classes)} ({', '.join(images.classes[:5])}, …); choose another --dataset"
+        )
+
+
+def verify(
+    bundle: Bundle, images: ImageSet, max_drop: float = MAX_DROP, track: Track = no_progress
+) -> tuple[Verdict, ...]:
+    """Compare every (file, backend) pair of ``bundle`` with its FP32 graph on onnxruntime's CPU provider.
+
+    A pair is at fault if it loses more than ``max_drop`` points and McNemar's test gives chance less than 5 %, or if it
+    computes in FP32 and a logit differs by more than a thousandth of the largest.
+
+    Raises:
+        SpecError: the data set has other classes than the model.
+        BackendUnavailable: the reference cannot run here.
+    """
+    spec = bundle.manifest.model
+    check_labels(spec, images)
+    fitted = fit_images(images.images, spec.preprocessing)
+    reference = _logits(bundle, _reference(bundle), "onnxruntime-cpu", fitted)
+    pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends]
+    return tuple(
+        _judge(bundle, entry, backend, fitted, images.labels, reference, max_drop)
+        for entry, backend in track(pairs, "verifying", len(pairs))
+    )
+
+
+def _reference(bundle: Bundle) -> Entry:
+    for entry in bundle.entries:
+        if entry.kind == "onnx" and entry.precision is Precision.FP32:
+            return entry
+    raise BundleError(f"expected an FP32 ONNX graph in {bundle.path}, found none; compile it again")
+
+
+def _logits(bundle: Bundle, entry: Entry, backend: str, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with open_session(backend, bundle.read(entry), bundle.manifest.model) as session:
+        return run_images(session, fitted)
+
+
+def _judge(
+    bundle: Bundle,
+    entry: Entry,
+    backend: str,
+    fitted: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    reference: NDArray[np.float32],
+    max_drop: float,
+) -> Verdict:
+    precision = entry.precision or Precision.FP32
+    if reason := why_not(bundle, backend, precision):
+        return Verdict(entry.path, backend, precision, reason=reason)
+    logits = _logits(bundle, entry, backend, fitted)
+    answers, expected = logits.argmax(axis=1), reference.argmax(axis=1)
+    right, right_before = answers == labels, expected == labels
+    difference = float(np.abs(logits - reference).max())
+    drop = 100 * float(right_before.mean() - right.mean())
+    p = mcnemar(right_before, right)
+    fault = ""
+    if not np.isfinite(logits).all():
+        fault = "it answers NaN or infinite values"
+    elif drop > max_drop and p < _CHANCE:
+        fault = f"it loses {drop:.2f} points (p = {p:.2g}), more than {max_drop} allowed"
+    elif precision is Precision.FP32 and difference > _FP32_TOLERANCE * max(1.0, float(np.abs(reference).max())):
+        fault = f"a logit differs by {difference:.2g}, more than FP32 arithmetic explains"
+    return Verdict(
+        path=entry.path,
+        backend=backend,
+        precision=precision,
+        n=len(labels),
+        max_difference=difference,
+        agreement=float((answers == expected).mean()),
+        accuracy=float(right.mean()),
+        drop=drop,
+        p=p,
+        fault=fault,
+    )

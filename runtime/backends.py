@@ -1,0 +1,54 @@
+"""Every backend by name; its library loads only when it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol
+
+from .errors import ConfigError
+from .session import Session, SessionOptions
+from .spec import ModelSpec
+
+# Name -> class, the likely fastest first: the order in which `run` tries them.
+BACKENDS = {
+    "tensorrt": "quillrt.runtime.trt:TensorRTSession",
+    "tensorrt-rtx": "quillrt.runtime.trt:TensorRTRTXSession",
+    "onnxruntime-cuda": "quillrt.runtime.ort:CudaSession",
+    "onnxruntime-cpu": "quillrt.runtime.ort:CpuSession",
+    "openvino": "quillrt.runtime.ov:OpenVINOSession",
+}
+
+
+class _Backend(Protocol):
+    def __call__(self, model: bytes, spec: ModelSpec, options: SessionOptions) -> Session: ...
+
+    def unavailable(self) -> str | None: ...
+
+
+def _backend(name: str) -> _Backend:
+    try:
+        module, cls = BACKENDS[name].split(":")
+    except KeyError:
+        raise ConfigError(f"expected a backend out of {', '.join(BACKENDS)}, found {name!r}") from None
+    backend: _Backend = getattr(import_module(module), cls)
+    return backend
+
+
+def why_unavailable(name: str) -> str | None:
+    """Return in one line why the backend cannot work here and what to install; ``None`` if it can.
+
+    Raises:
+        ConfigError: no backend has this name.
+    """
+    return _backend(name).unavailable()
+
+
+def open_session(name: str, model: bytes, spec: ModelSpec, options: SessionOptions = SessionOptions()) -> Session:
+    """Open ``model``, an ONNX graph or an engine as the backend wants it.
+
+    Raises:
+        ConfigError: no backend has this name.
+        BackendUnavailable: it cannot work on this machine.
+        BundleError: it refuses the model.
+    """
+    return _backend(name)(model, spec, options)

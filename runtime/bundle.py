@@ -1,0 +1,91 @@
+"""Reading a `.quill` bundle: one zip, its files stored uncompressed, each checked against the manifest's sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import BundleError
+from .manifest import Entry, Manifest
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened and checked bundle; its content is in memory, so the file may go.
+
+    Attributes:
+        path: where it was read from.
+        manifest: what it says of itself.
+        files: bytes of every entry by its path.
+        sha256: of the manifest, which names the sha256 of all else: the bundle's fingerprint.
+    """
+
+    path: Path
+    manifest: Manifest
+    files: dict[str, bytes]
+    sha256: str
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every file but the manifest."""
+        return self.manifest.entries
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of ``entry``, byte for byte as its builder wrote them."""
+        return self.files[entry.path]
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Read and check a bundle whole.
+
+        Raises:
+            BundleError: no file, no zip, a truncated one, a newer schema, a file missing, unknown or changed.
+        """
+        files = _read_zip(path)
+        try:
+            text = files.pop(MANIFEST)
+        except KeyError:
+            raise BundleError(f"expected {MANIFEST} in {path}, found a zip without one; give a .quill bundle") from None
+        try:
+            manifest = Manifest.from_json(json.loads(text))
+        except ValueError as error:
+            raise BundleError(f"expected JSON in {MANIFEST} of {path}, but {error}; make the bundle again") from error
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from error
+        named = {entry.path for entry in manifest.entries}
+        if named != set(files) or len(named) != len(manifest.entries):
+            differing = ", ".join(sorted(named ^ set(files))) or "a name twice"
+            raise BundleError(f"{path}: the manifest and the files differ in {differing}; make the bundle again")
+        for entry in manifest.entries:
+            digest = hashlib.sha256(files[entry.path]).hexdigest()
+            if digest != entry.sha256 or len(files[entry.path]) != entry.size:
+                raise BundleError(
+                    f"{path}: {entry.path} should have sha256 {entry.sha256[:12]}…, but has {digest[:12]}…; "
+                    "the file was changed or damaged: copy it or make it again"
+                )
+        return cls(path, manifest, files, hashlib.sha256(text).hexdigest())
+
+
+def _read_zip(path: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):  # also keeps zip bombs out
+                raise BundleError(
+                    f"{path}: expected files stored uncompressed, found compressed ones; give a .quill bundle"
+                )
+            files = {info.filename: archive.read(info) for info in infos}
+    except OSError as error:
+        raise BundleError(f"expected a bundle at {path}, but {error.strerror}; quillrt compile makes one") from error
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise BundleError(
+            f"expected a .quill bundle, but {path} is no zip, truncated or damaged ({error}); copy it or make it again"
+        ) from error
+    if len(files) != len(infos):
+        raise BundleError(f"{path}: a file name stands twice; make the bundle again")
+    return files

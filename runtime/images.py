@@ -1,0 +1,81 @@
+"""Reading image files as grey arrays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import ImageError
+
+MAX_PIXELS = 64_000_000  # above the largest phone cameras' usual output, far below what a decompression bomb claims
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint8]:
+    """Return the image as grey levels, uint8 (H, W): turned as EXIF says, transparent parts laid on white.
+
+    Args:
+        source: a file, or a file's content.
+        name: what messages call it; the file's path by default.
+
+    Raises:
+        ImageError: no file, an empty one, no image, a truncated one, or more than ``MAX_PIXELS`` pixels.
+    """
+    name = name or (str(source) if isinstance(source, Path) else "image")
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise ImageError(f"expected an image file at {name}, but {error.strerror}; check the path") from error
+    if not data:
+        raise ImageError(f"expected an image, but {name} is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(data)) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise Image.DecompressionBombError(f"{image.width} x {image.height}")
+                return _grey(ImageOps.exif_transpose(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(
+            f"expected at most {MAX_PIXELS:,} pixels, but {name} claims more ({error}); shrink it"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"expected an image that Pillow reads, but {name} is none; give a PNG or JPEG") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damaged files
+        raise ImageError(f"expected a whole image, but {name} is damaged: {error}") from error
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow's own conversion clips 16 bits instead of scaling
+        return (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("L"))
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among ``paths`` and, sorted, the image files anywhere below the folders among them.
+
+    Raises:
+        ImageError: a path does not exist or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not inside:
+            raise ImageError(
+                f"expected images in the folder {path}, but it holds none; image files end in "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
+        found.extend(inside)
+    return found

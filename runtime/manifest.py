@@ -1,0 +1,103 @@
+"""The manifest of a bundle: what each file in it is, what made it and what it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .errors import BundleError, QuillError
+from .precision import Precision
+from .spec import ModelSpec
+
+SCHEMA = 1
+KINDS = ("onnx", "engine", "calibration", "report")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file in a bundle.
+
+    Attributes:
+        path: its name in the zip.
+        kind: ``onnx``, ``engine``, ``calibration`` or ``report``.
+        sha256: of its bytes, in hexadecimal.
+        size: in bytes.
+        precision: number format it computes in; ``None`` for what does not compute.
+        backends: which backends open it as it is.
+        typed_for: which engine builders take it (an ONNX graph typed for them).
+        tools: name and version of what made it.
+        built_for: for an engine, what it fits (TensorRT's version, compute capabilities) and what it computes in
+            (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels).
+        calibration: fingerprint of the calibration table its ranges come from.
+        measured: accuracy and latency found when it was made, each with n and where.
+    """
+
+    path: str
+    kind: str
+    sha256: str
+    size: int
+    precision: Precision | None = None
+    backends: tuple[str, ...] = ()
+    typed_for: tuple[str, ...] = ()
+    tools: Mapping[str, str] = field(default_factory=dict)
+    built_for: Mapping[str, Any] = field(default_factory=dict)
+    calibration: str | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Entry:
+        """Return the entry that ``Manifest.to_json`` wrote."""
+        precision = data.get("precision")
+        fields = {**data, "precision": None if precision is None else Precision.parse(precision)}
+        fields |= {key: tuple(data[key]) for key in ("backends", "typed_for")}
+        entry = cls(**fields)
+        if entry.kind not in KINDS:
+            raise BundleError(
+                f"manifest entry {entry.path}: expected a kind out of {', '.join(KINDS)}, found {entry.kind!r}"
+            )
+        return entry
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself: the model, where it came from, and each file.
+
+    Attributes:
+        model: inputs, outputs, labels, preprocessing.
+        source: kind (``checkpoint`` or ``onnx``) and sha256 of the file it was compiled from, and its training record.
+        entries: every file but the manifest.
+    """
+
+    model: ModelSpec
+    source: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, the schema's version first."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Manifest:
+        """Return the manifest that ``to_json`` wrote.
+
+        Raises:
+            BundleError: its schema is newer than this program, or a field is missing or malformed.
+        """
+        if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
+            raise BundleError("expected a manifest with a schema number, found none; make the bundle again")
+        if data["schema"] > SCHEMA:
+            raise BundleError(
+                f"expected a manifest of schema {SCHEMA} or older, found {data['schema']}; "
+                "it was written by a newer quillrt: upgrade with pip install -U quillrt"
+            )
+        try:
+            return cls(
+                model=ModelSpec.from_json(data["model"]),
+                source=data["source"],
+                entries=tuple(Entry.from_json(entry) for entry in data["entries"]),
+            )
+        except (KeyError, TypeError, AttributeError, QuillError) as error:
+            raise BundleError(
+                f"expected a whole manifest, found a malformed one: {error}; make the bundle again"
+            ) from error

@@ -1,0 +1,68 @@
+"""What an engine was really built of: its kernels and the precision of each, as its builder lists them.
+
+Builders write the list at VERBOSE level, headed ``Layers:``, when profiling verbosity is DETAILED; one kernel a line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# How TensorRT names a data type: alone (TensorRT-RTX, late 10) or in a format such as "Row major linear FP32" (10.3).
+_DATATYPES = {
+    "Float": "fp32",
+    "FP32": "fp32",
+    "Half": "fp16",
+    "FP16": "fp16",
+    "BFloat16": "bf16",
+    "BF16": "bf16",
+    "Int8": "int8",
+    "INT8": "int8",
+    "FP8": "fp8",
+    "Int32": "int32",
+    "Int64": "int64",
+    "Bool": "bool",
+}
+_LAYER = re.compile(r"^Name: (.*?), LayerType: ([^,]+), Inputs: \[(.*?)\], (?:Constants|Outputs): \[", re.MULTILINE)
+_DATATYPE = re.compile(rf"Datatype: [^,}}]*?\b({'|'.join(_DATATYPES)})\b")
+_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+# Kinds of kernel that multiply: "correlation", "gemm", "runtime_fusion" (a product with what follows it) of the newer
+# compiler, "CaskConvolution", "CaskGemmMatrixMultiply" and the like of the older.
+_PRODUCT = re.compile("correlation|runtime_fusion|conv|gemm|matrix|fullyconnected", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One kernel of an engine.
+
+    Attributes:
+        name: TensorRT's name for it.
+        kind: TensorRT's layer type.
+        datatype: what it reads and so computes in, such as ``int8`` or ``fp32``.
+        nodes: names of the ONNX nodes it does the work of.
+    """
+
+    name: str
+    kind: str
+    datatype: str
+    nodes: tuple[str, ...]
+
+    @property
+    def is_product(self) -> bool:
+        """It is a convolution or a matrix product: where precision decides speed and accuracy."""
+        return _PRODUCT.search(self.kind) is not None
+
+
+def read_layers(text: str) -> tuple[LayerInfo, ...]:
+    """Return the kernels in the ``Layers:`` message of a builder with detailed profiling verbosity.
+
+    Left out is what reads no tensor, such as the computation of a shape on the processor.
+    """
+    layers = []
+    for match in _LAYER.finditer(text):
+        name, kind, inputs = match.groups()
+        datatype = _DATATYPE.search(inputs)
+        if datatype is not None:
+            nodes = tuple(_NODE.findall(text[match.start() : text.find("\n", match.end())]))
+            layers.append(LayerInfo(name, kind, _DATATYPES[datatype[1]], nodes))
+    return tuple(layers)

@@ -1,0 +1,141 @@
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from quillrt.benchmarks.contestants import Contestant
+from quillrt.benchmarks.process import Remote
+from quillrt.benchmarks.running import Settings, compare, measure, with_speedups
+from quillrt.benchmarks.worker import batches
+from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.session import SessionOptions
+
+QUICK = Settings(batches=(1, 8), seconds=0.1, rounds=2)
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log.txt"
+
+
+@pytest.fixture
+def worker(contestant, images, log):
+    with Remote("quillrt.benchmarks.worker:Bench", log, contestant.name, threads=1) as worker:
+        assert worker.ask(60, "open", contestant, images, SessionOptions(threads=1)) > 0
+        yield worker
+
+
+def test_worker_answers_as_numpy_does(worker, images, weight):
+    first_ms, logits = worker.ask(30, "check", 8)
+    np.testing.assert_allclose(logits, images[:16].reshape(16, 16) @ weight, rtol=1e-5, atol=1e-5)
+    assert first_ms > 0
+
+
+def test_a_round_lasts_its_time_and_holds_its_queries(worker):
+    latencies, wall_ns = worker.ask(30, "round", 1, 0.2, 3)
+    assert wall_ns >= 0.2e9
+    assert 0 < sum(latencies) <= wall_ns
+    latencies, _ = worker.ask(30, "round", 1, 0.0, 7)
+    assert len(latencies) == 7
+
+
+def test_an_error_over_there_is_a_reason_and_not_the_end(worker):
+    with pytest.raises(BackendUnavailable, match="no_such"):
+        worker.ask(30, "no_such")
+    assert worker.reason is None
+    assert worker.ask(30, "device_ms", 1) is None
+
+
+def test_a_killed_worker_has_its_signal_as_reason_for_good(worker):
+    os.kill(worker._process.pid, signal.SIGKILL)
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match="SIGKILL"):
+            worker.ask(30, "check", 1)
+
+
+def test_a_worker_that_hangs_is_given_up_and_ended(worker):
+    with pytest.raises(BackendUnavailable, match=r"no answer to 'round' within 0\.2 s"):
+        worker.ask(0.2, "round", 1, 60.0, 1)
+    assert worker._process.returncode == -signal.SIGKILL
+
+
+def test_every_row_is_measured_or_has_its_reason(contestant, spec, images, weight, log):
+    twice = replace(contestant, precision="int8", model=contestant.model)
+    broken = replace(contestant, precision="fp16", model=b"no model")
+    absent = Contestant("openvino", None, spec, reason="not on this machine")
+    rows = measure([broken, contestant, absent, twice], images, QUICK, log)
+
+    assert [(row.name, row.batch) for row in rows] == [
+        (name, batch)
+        for batch in (1, 8)
+        for name in ("onnxruntime-cpu fp16", "onnxruntime-cpu fp32", "openvino", "onnxruntime-cpu int8")
+    ]
+    assert [row.reason is None for row in rows] == [False, True, False, True] * 2
+    assert [row.measured is None for row in rows] == [True, False, True, False] * 2
+    assert rows[2].reason == "not on this machine"
+    assert "cannot load the model" in rows[0].reason
+    row = rows[7]
+    assert row.measured.agreement.reference == "onnxruntime-cpu fp32"
+    assert row.measured.agreement.same_label == 1
+    assert row.measured.agreement.max_difference == 0
+    assert row.measured.agreement.images == 16
+    assert [len(latencies) >= 32 for latencies in row.measured.latencies_ns] == [True, True]
+    assert row.measured.queries == sum(map(len, row.measured.latencies_ns))
+    assert row.measured.images_per_second == pytest.approx(row.measured.queries * 8 / row.measured.wall_s)
+    assert row.measured.wall_s >= 0.1
+    assert row.speedup["onnxruntime-cpu fp32"] == rows[5].measured.median_ms / row.measured.median_ms
+    assert "== onnxruntime-cpu fp32" in log.read_text()
+
+
+def test_a_model_that_takes_one_batch_size_only_fails_at_the_others(spec, weight, images, log, linear_model):
+    import onnx
+
+    model = onnx.load_from_string(linear_model(weight))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    fixed = Contestant("onnxruntime-cpu", "fp32", spec, model.SerializeToString())
+    one, eight = measure([fixed], images, QUICK, log)
+    assert one.measured is not None
+    assert eight.measured is None
+    assert "batch" in eight.reason or "dimension" in eight.reason
+
+
+def test_a_wrong_backend_is_visible():
+    reference = np.array([[0, 1], [0, 3], [4, 2]], np.float32)
+    same = compare(reference, reference, "r")
+    assert (same.same_label, same.max_difference, same.relative_error) == (1, 0, 0)
+    # A backend that answers with the mean of the right answers knows nothing of the images.
+    mean = compare(np.broadcast_to(reference.mean(axis=0), (3, 2)), reference, "r")
+    assert mean.relative_error == pytest.approx(1)
+    assert mean.same_label == pytest.approx(2 / 3)
+    assert mean.max_difference == pytest.approx(8 / 3)
+
+
+def test_logits_that_are_not_finite_are_no_result(spec, weight, images, log, contestant, linear_model):
+    weight[0, 0] = np.nan
+    rows = measure([Contestant("onnxruntime-cpu", "fp32", spec, linear_model(weight)), contestant], images, QUICK, log)
+    assert "must be finite" in rows[0].reason
+    assert rows[1].measured.agreement.reference == "onnxruntime-cpu fp32"
+
+
+def test_batches_are_whole_and_rotate():
+    images = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1)
+    assert [batch.ravel().tolist() for batch in batches(images, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [batch.ravel().tolist() for batch in batches(images[:2], 5)] == [[0, 1, 0, 1, 0]]
+
+
+def test_speedups_are_ratios_of_medians(contestant, images, log):
+    (row,) = measure([contestant], images, Settings(batches=(1,), seconds=0.02, rounds=2), log)
+
+    def lasting(median_ms, **names):
+        return replace(row, measured=replace(row.measured, median_ms=median_ms), **names)
+
+    missing = replace(row, precision="fp16", measured=None, speedup={})
+    rows = with_speedups([lasting(3.0, backend="eager"), lasting(1.5), lasting(0.5, precision="int8"), missing])
+    assert [row.speedup for row in rows] == [
+        {"eager fp32": 1.0, "onnxruntime-cpu fp32": 0.5},
+        {"eager fp32": 2.0, "onnxruntime-cpu fp32": 1.0},
+        {"eager fp32": 6.0, "onnxruntime-cpu fp32": 3.0},
+        {},
+    ]

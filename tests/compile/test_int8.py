@@ -1,0 +1,141 @@
+"""INT8 graphs against arithmetic done by hand and by onnx's reference evaluator."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from quillrt.compile.int8 import ONNXRUNTIME_CPU, TENSORRT, activation_scale, quantize_int8, quantize_weight
+from quillrt.compile.names import clean
+from quillrt.runtime.errors import CalibrationError
+
+RANGES = {"image": (-1.0, 1.0), "Reshape": (0.0, 6.0)}
+
+
+def run(model: onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": batch})[0]
+
+
+@pytest.fixture
+def batch() -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (16, 1, 8, 8)).astype(np.float32)
+
+
+def test_unsigned_scale_by_hand() -> None:
+    assert activation_scale(-1.0, 4.1, unsigned=True) == (pytest.approx(5.1 / 255), 50)
+
+
+def test_signed_scale_by_hand() -> None:
+    assert activation_scale(-2.54, 1.0, unsigned=False) == (pytest.approx(0.02), 0)
+
+
+def test_a_range_above_zero_is_widened_to_hold_zero() -> None:
+    assert activation_scale(1.0, 2.55, unsigned=True) == (pytest.approx(0.01), 0)
+
+
+@pytest.mark.parametrize("unsigned", [True, False])
+def test_an_empty_range_still_has_a_scale(unsigned: bool) -> None:
+    assert activation_scale(0.0, 0.0, unsigned=unsigned) == (1.0, 0)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.booleans())
+def test_every_value_of_the_range_comes_back_within_one_step(a: float, b: float, unsigned: bool) -> None:
+    low, high = min(a, b), max(a, b)
+    scale, zero = activation_scale(low, high, unsigned=unsigned)
+    lowest, highest = (0, 255) if unsigned else (-128, 127)
+    for value in (low, high, 0.0):
+        step = np.clip(round(value / scale) + zero, lowest, highest)
+        assert abs((step - zero) * scale - value) <= scale * 1.001
+
+
+def test_weights_by_hand() -> None:
+    weight = np.array([[1.27, -0.5], [0.0, 0.0], [-2.54, 2.0]], np.float32)
+    steps, scale = quantize_weight(weight, axis=0)
+    np.testing.assert_allclose(scale, [0.01, 1.0, 0.02], rtol=1e-6)
+    np.testing.assert_array_equal(steps, [[127, -50], [0, 0], [-127, 100]])
+
+
+def test_weights_per_column() -> None:
+    weight = np.array([[1.27, -0.254], [0.5, 0.1]], np.float32)
+    steps, scale = quantize_weight(weight, axis=1)
+    np.testing.assert_allclose(scale, [0.01, 0.002], rtol=1e-6)
+    np.testing.assert_array_equal(steps, [[127, -127], [50, 50]])
+
+
+@pytest.mark.parametrize("recipe", [ONNXRUNTIME_CPU, TENSORRT], ids=["onnxruntime-cpu", "tensorrt"])
+def test_the_typed_graph_is_valid_and_near_the_original(classifier, batch, recipe) -> None:
+    original = clean(classifier)
+    typed, decisions = quantize_int8(original, RANGES, recipe)
+    onnx.checker.check_model(typed, full_check=True)
+    assert [(d.name, d.quantized) for d in decisions] == [("Conv", True), ("Gemm", True)]
+    expected = run(original, batch)
+    # onnx's own evaluator computes each QuantizeLinear and DequantizeLinear literally, without fusing anything.
+    literal = ReferenceEvaluator(typed).run(None, {"image": batch})[0]
+    spread = np.abs(expected).max()
+    assert np.abs(literal - expected).max() < 0.03 * spread
+    assert np.abs(literal - expected).max() > 0  # it did quantize
+    assert np.abs(run(typed, batch) - literal).max() < 0.01 * spread
+
+
+def test_the_input_is_left_alone(classifier) -> None:
+    original = clean(classifier)
+    before = original.SerializeToString(deterministic=True)
+    quantize_int8(original, RANGES, ONNXRUNTIME_CPU)
+    assert original.SerializeToString(deterministic=True) == before
+
+
+def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_what_onnxruntime_wants(classifier) -> None:
+    typed, _ = quantize_int8(clean(classifier), RANGES, ONNXRUNTIME_CPU)
+    values = constants(typed)
+    assert values["image.zero_point"].dtype == np.uint8
+    assert values["image.zero_point"] == round(1 / (2 / 255))
+    bias_scale = values["image.scale"] * values["conv.weight.0.scale"]
+    restored = values["Conv.bias.quantized"] * bias_scale
+    assert values["Conv.bias.quantized"].dtype == np.int32
+    original = constants(classifier)["conv.bias"]
+    np.testing.assert_allclose(restored, original, atol=float(bias_scale.max()) / 2)
+
+
+def test_what_tensorrt_wants(classifier) -> None:
+    typed, _ = quantize_int8(clean(classifier), RANGES, TENSORRT)
+    values = constants(typed)
+    assert all(not v.any() for name, v in values.items() if name.endswith("zero_point"))
+    assert {v.dtype for name, v in values.items() if name.endswith("zero_point")} == {np.dtype(np.int8)}
+    assert values["conv.bias"].dtype == np.float32
+
+
+def test_onnxruntime_fuses_every_pair_around_convolutions_and_products(classifier, tmp_path) -> None:
+    typed, _ = quantize_int8(clean(classifier), RANGES, ONNXRUNTIME_CPU)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3  # it warns that such a file is for this machine only
+    onnxruntime.InferenceSession(typed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert {"QLinearConv", "QGemm"} <= set(operators)
+    assert not {"Conv", "Gemm", "Relu"} & set(operators)
+
+
+def test_a_missing_range_is_an_error(classifier) -> None:
+    with pytest.raises(CalibrationError, match="expected a range of Reshape"):
+        quantize_int8(clean(classifier), {"image": (0.0, 1.0)}, TENSORRT)
+
+
+def test_products_without_constant_weights_stay_and_say_why() -> None:
+    product = helper.make_node("MatMul", ["image", "image"], ["logits"], "product")
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 8, 8]) for n in ("image", "logits")]
+    graph = helper.make_graph([product], "square", tensors[:1], tensors[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    typed, (decision,) = quantize_int8(model, {}, TENSORRT)
+    assert (decision.quantized, decision.reason) == (False, "its second factor is no constant")
+    assert [n.op_type for n in typed.graph.node] == ["MatMul"]

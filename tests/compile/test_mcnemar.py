@@ -1,0 +1,19 @@
+"""McNemar's exact test against scipy's binomial test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from quillrt.compile.mcnemar import mcnemar
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (5, 1), (3, 3), (40, 20), (0, 9)])
+def test_p_is_scipys(only_first: int, only_second: int) -> None:
+    first = np.array([True] * only_first + [False] * only_second + [True, False])
+    second = np.array([False] * only_first + [True] * only_second + [True, False])
+    pairs = only_first + only_second
+    expected = binomtest(only_first, pairs).pvalue if pairs else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected)
+    assert mcnemar(second, first) == pytest.approx(expected)

@@ -1,0 +1,110 @@
+"""Trained weights in a safetensors file, with what they mean in its metadata; never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from quillrt.runtime.errors import CheckpointError, QuillError, SpecError
+from quillrt.runtime.files import write_bytes
+from quillrt.runtime.spec import ModelSpec
+
+from .models import build_model
+from .seeding import seeded
+
+SCHEMA = 1
+_KEY = "quillrt"  # of the safetensors metadata, a map of strings to strings
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network.
+
+    Attributes:
+        model: its name in ``MODELS``.
+        spec: what goes in and comes out.
+        weights: the state dict, on the CPU.
+        training: how it was trained, as JSON values; for people.
+    """
+
+    model: str
+    spec: ModelSpec
+    weights: dict[str, torch.Tensor]
+    training: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: str, spec: ModelSpec, module: nn.Module, training: dict[str, Any]) -> Checkpoint:
+        """Return a checkpoint with a copy of the module's weights."""
+        weights = {
+            name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in module.state_dict().items()
+        }
+        return cls(model, spec, weights, training)
+
+    def module(self) -> nn.Module:
+        """Return the network with these weights, in eval mode.
+
+        Raises:
+            CheckpointError: the model is unknown or the weights do not fit it.
+        """
+        preprocessing = self.spec.preprocessing
+        try:
+            with seeded(0):  # the fresh weights are overwritten; the caller's random numbers stay as they were
+                module = build_model(self.model, len(self.spec.labels), preprocessing.height, preprocessing.width)
+            module.load_state_dict(self.weights, strict=True)
+        except (QuillError, RuntimeError) as error:
+            raise CheckpointError(
+                f"expected weights of the model {self.model!r} for {len(self.spec.labels)} classes, but {error}"
+            ) from error
+        return module.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write ``checkpoint`` to ``path``, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    meaning = {
+        "schema": SCHEMA,
+        "model": checkpoint.model,
+        "spec": checkpoint.spec.to_json(),
+        "training": checkpoint.training,
+    }
+    write_bytes(path, save(checkpoint.weights, {_KEY: json.dumps(meaning, allow_nan=False)}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Return the checkpoint that ``save_checkpoint`` wrote to ``path``; its weights fit its model.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not ours, newer than this program, or its weights do not fit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open does not iterate
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"expected a checkpoint (.safetensors) at {path}, but {error}; check the path") from error
+    try:
+        meaning = json.loads(metadata[_KEY])
+        if meaning["schema"] > SCHEMA:
+            raise CheckpointError(
+                f"expected a checkpoint of schema {SCHEMA} at most, but {path} has {meaning['schema']}; upgrade quillrt"
+            )
+        spec = ModelSpec.from_json(meaning["spec"])
+        checkpoint = Checkpoint(meaning["model"], spec, weights, meaning["training"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(
+            f"expected a checkpoint that quillrt wrote, but {path} lacks its metadata ({error!r}); train one"
+        ) from error
+    except SpecError as error:
+        raise CheckpointError(f"expected a checkpoint that quillrt wrote, but in {path} {error}") from error
+    checkpoint.module()
+    return checkpoint

@@ -1,0 +1,120 @@
+"""Every data set by name, in fixed parts for training, validation and test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from quillrt.runtime.errors import ConfigError, DataError
+from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.preprocessing import Preprocessing
+
+from .digits import read_digits
+from .folder import read_folder
+from .splitting import hold_out
+from .torchvision_files import SOURCES, read_source
+
+_FOLDER = "folder:"
+_VALIDATION = 5_000  # images of MNIST-like training parts that are held out
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint parts of one data set, and the preprocessing that suits it (mean and deviation of its training part)."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    preprocessing: Preprocessing
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The label names, the same for all parts."""
+        return self.train.classes
+
+    def part(self, name: str) -> ImageSet:
+        """Return the part called ``train``, ``validation`` or ``test``.
+
+        Raises:
+            ConfigError: there is no such part.
+        """
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name not in parts:
+            raise ConfigError(f"expected a part out of {', '.join(parts)}, found {name!r}")
+        return parts[name]
+
+    def only(self, classes: Sequence[str]) -> Splits:
+        """Return the images of ``classes`` alone, labelled in that order.
+
+        Raises:
+            ConfigError: fewer than two classes, one twice, or one the data set does not have.
+        """
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown or len(set(classes)) != len(classes) or len(classes) < 2:
+            raise ConfigError(
+                f"expected two or more different classes out of {', '.join(self.classes)}; found {', '.join(classes)}"
+            )
+        new_label = np.full(len(self.classes), -1)
+        new_label[[self.classes.index(name) for name in classes]] = np.arange(len(classes))
+
+        def chosen(part: ImageSet) -> ImageSet:
+            labels = new_label[part.labels]
+            return ImageSet(part.images[labels >= 0], labels[labels >= 0], tuple(classes))
+
+        return replace(self, train=chosen(self.train), validation=chosen(self.validation), test=chosen(self.test))
+
+
+def load_dataset(name: str, data_root: Path | None = None) -> Splits:
+    """Return the data set ``name``; the same images lie in the same parts every time.
+
+    Args:
+        name: ``digits``, a name in ``SOURCES``, or ``folder:PATH`` with one folder of images per class.
+        data_root: folder in torchvision's layout, may be read-only; by default the environment's ``QUILLRT_DATA``, else
+            ``quillrt`` in the user's cache, where what lacks is downloaded to.
+
+    Raises:
+        DataError: unknown name, or the data cannot be had or are damaged.
+        ImageError: an image of a folder cannot be read.
+        BackendUnavailable: scikit-learn or torchvision is needed and not installed.
+    """
+    if name in SOURCES:
+        train, test = read_source(name, data_root or _default_root())
+        return _with_validation(train, test, min(_VALIDATION, len(train) // 10), SOURCES[name].fit)
+    if name == "digits":
+        images = read_digits()
+    elif name.startswith(_FOLDER):
+        images = read_folder(Path(name.removeprefix(_FOLDER)).expanduser(), Preprocessing())
+    else:
+        raise DataError(f"expected a data set out of digits, {', '.join(SOURCES)} or {_FOLDER}PATH, found {name!r}")
+    fifth = round(len(images) / 5)
+    rest, test = hold_out(images, fifth)
+    return _with_validation(rest, test, fifth, Preprocessing().fit)
+
+
+def _default_root() -> Path:
+    if root := os.environ.get("QUILLRT_DATA"):
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quillrt"
+
+
+def _with_validation(rest: ImageSet, test: ImageSet, count: int, fit: str) -> Splits:
+    train, validation = hold_out(rest, count)
+    if not (len(train) and len(validation) and len(test)):
+        raise DataError(f"expected images for train, validation and test, but there are only {len(rest) + len(test)}")
+    mean, std = _mean_and_std(train)
+    return Splits(train, validation, test, Preprocessing(mean=mean, std=std, fit=fit))
+
+
+def _mean_and_std(images: ImageSet) -> tuple[float, float]:
+    """Return mean and standard deviation of the grey levels as 0..1, to the four digits that people quote."""
+    histogram = np.zeros(256, np.int64)
+    for chunk in np.array_split(images.images, 1 + len(images) // 10_000):  # bincount makes eight bytes of each one
+        histogram += np.bincount(chunk.ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    mean = np.average(levels, weights=histogram)
+    std = np.sqrt(np.average((levels - mean) ** 2, weights=histogram))
+    return round(float(mean), 4), round(float(std), 4)
