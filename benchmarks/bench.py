@@ -49,6 +49,7 @@ def bench(
 
     Raises:
         ConfigError: no backend has such a name.
+        CheckpointError: there is no such file.
         BackendUnavailable: matplotlib is missing; all but the plot is written.
         OSError: the folder cannot be written.
     """

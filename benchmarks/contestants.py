@@ -8,7 +8,7 @@ from pathlib import Path
 
 from quillrt.runtime.backends import BACKENDS, open_session, why_unavailable
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import BackendUnavailable, ConfigError
+from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.select import find_entry, why_not
 from quillrt.runtime.session import Session, SessionOptions
@@ -57,10 +57,16 @@ NAMES = (*TORCH_BACKENDS, *BACKENDS)
 
 
 def torch_contestants(spec: ModelSpec, checkpoint: Path | None) -> list[Contestant]:
-    """Return PyTorch's rows: the network as it was trained."""
+    """Return PyTorch's rows: the network as it was trained.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
     if checkpoint is None:
         reason = "no checkpoint was given: --checkpoint CKPT.safetensors"
         return [Contestant(name, "fp32", spec, reason=reason) for name in TORCH_BACKENDS]
+    if not checkpoint.is_file():
+        raise CheckpointError(f"expected a checkpoint (.safetensors) at {checkpoint}, found no file; check the path")
     return [Contestant(name, "fp32", spec, checkpoint) for name in TORCH_BACKENDS]
 
 

@@ -11,6 +11,7 @@ from quillrt.runtime.files import written_whole
 from .environment import hardware_line
 from .results import Result
 
+# By the start of the row's name.
 _COLOURS = {
     "eager": "#8c8c8c",
     "torch": "#dd8452",
@@ -31,30 +32,35 @@ def plot_latency(result: Result, path: Path, title: str) -> None:
         raise BackendUnavailable("the plot needs the package matplotlib: pip install 'quillrt[bench]'")
     from matplotlib.figure import Figure
 
-    panels = [[row for row in result.rows if row.measured and row.batch == b] for b in result.settings["batches"]]
-    panels = [rows for rows in panels if rows]
-    tallest = max((len(rows) for rows in panels), default=1)
+    batches = dict.fromkeys(row.batch for row in result.rows if row.measured)
+    panels = [[(row.name, row.measured) for row in result.rows if row.measured and row.batch == b] for b in batches]
+    tallest = max((len(bars) for bars in panels), default=1)
     figure = Figure(figsize=(5.6 * max(1, len(panels)), 1.9 + 0.42 * tallest), layout="constrained")
-    for axes, rows in zip(figure.subplots(1, max(1, len(panels)), squeeze=False)[0], panels):
-        for position, row in enumerate(rows):
-            assert row.measured is not None  # noqa: S101 - panels hold measured rows only
-            colour = next(c for prefix, c in _COLOURS.items() if row.backend.startswith(prefix))
-            dots = row.measured.round_medians_ms
-            axes.barh(position, row.measured.median_ms, color=colour, height=0.62)
+    for number, (batch, bars) in enumerate(zip(batches, panels, strict=True)):
+        axes = figure.add_subplot(1, len(panels), number + 1)
+        for position, (name, measured) in enumerate(bars):
+            colour = next(colour for start, colour in _COLOURS.items() if name.startswith(start))
+            dots = measured.round_medians_ms
+            axes.barh(position, measured.median_ms, color=colour, height=0.62)
             axes.plot(dots, [position] * len(dots), "k.", markersize=3)
             axes.annotate(
-                f"{row.measured.median_ms:.3g} ms",
-                (max(row.measured.median_ms, *dots), position),
-                xytext=(5, 0), textcoords="offset points", va="center", fontsize=8,
-            )  # fmt: skip
-        axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+                f"{measured.median_ms:.3g} ms",
+                (max(measured.median_ms, *dots), position),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
+        axes.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
+        axes.tick_params(axis="x", labelsize=8)
         axes.invert_yaxis()
         axes.margins(x=0.18)
         axes.set_xlim(left=0)
         axes.set_xlabel("median latency of a query, ms (dots: medians of the rounds)", fontsize=8)
-        axes.set_title(f"batch {rows[0].batch}", fontsize=10)
+        axes.set_title(f"batch {batch}", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=11)
-    figure.supxlabel(f"{hardware_line(result.environment)}; {result.settings['threads']} thread(s)", fontsize=7)
+    threads = f"CPU threads per query: {result.settings['threads']}"
+    figure.supxlabel(f"{hardware_line(result.environment)}; {threads}", fontsize=7)
     with written_whole(path) as beside:
         figure.savefig(beside, dpi=150)

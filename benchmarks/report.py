@@ -15,8 +15,8 @@ from .running import REFERENCES
 from .statistics import queries_needed
 
 COLUMNS = (
-    "backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× onnxruntime", "same label", "max |Δ|",
-    "note",
+    "backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× onnxruntime", "same label",
+    "max |Δ|", "note",
 )  # fmt: skip
 
 
@@ -51,6 +51,13 @@ def _measured_cells(row: Row, measured: Measured) -> tuple[str, ...]:
     )
 
 
+def _device_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return where the time went, for the rows that have a device's own times."""
+    keys = ("h2d_ms", "compute_ms", "d2h_ms", "enqueue_ms")
+    timed = [(row, row.measured.device_ms) for row in rows if row.measured and row.measured.device_ms]
+    return [(row.name, str(row.batch), *(f"{times[key]:.4f}" for key in keys)) for row, times in timed]
+
+
 def conditions(result: Result) -> list[str]:
     """Return the lines without which no figure may stand: machine, versions, how it was measured."""
     settings, environment = result.settings, result.environment
@@ -58,7 +65,8 @@ def conditions(result: Result) -> list[str]:
     return [
         f"Machine: {hardware_line(environment)}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in environment["packages"].items()) + ".",
-        f"Measured: host memory to host memory by one clock (perf_counter_ns), {settings['threads']} CPU thread(s), "
+        "Measured: host memory to host memory, copies included, without CUDA graphs, by one clock (perf_counter_ns), "
+        f"CPU threads per query: {settings['threads']}, "
         f"{settings['images']} images of {settings['source']} in rotation, each backend in its own process, "
         f"{settings['rounds']} rounds in turn, {settings['seconds']:g} s per row after warm-up, "
         f"n = {min(counts):,} to {max(counts):,} queries per row. "
@@ -72,7 +80,11 @@ def conditions(result: Result) -> list[str]:
 def to_markdown(result: Result, title: str) -> str:
     """Return the report as a page of Markdown."""
     lines = [f"# {title}", "", *(f"- {line}" for line in conditions(result)), ""]
-    return "\n".join(lines) + "\n" + markdown_table(COLUMNS, cells(result.rows))
+    page = "\n".join(lines) + "\n" + markdown_table(COLUMNS, cells(result.rows))
+    if timed := _device_cells(result.rows):
+        columns = ("backend", "batch", "H2D ms", "compute ms", "D2H ms", "enqueue ms")
+        page += f"\nMedians by device events, the enqueue by the host:\n\n{markdown_table(columns, timed)}"
+    return page
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

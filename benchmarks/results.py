@@ -20,7 +20,7 @@ class Agreement:
         same_label: share of images with the same label.
         max_difference: largest absolute difference of a logit.
         relative_error: ‖logits − reference‖ over ‖reference − its mean over the images‖, so that a backend which
-            answers the same to every image is about 1 and not nearly right; over 1 where all reference logits are equal.
+            answers the same to every image is about 1 and not nearly right; over 1 where the reference is constant.
     """
 
     reference: str
@@ -107,7 +107,7 @@ class Result:
     environment: Mapping[str, Any]
     rows: tuple[Row, ...]
 
-    def to_json(self, raw: bool = True) -> dict[str, Any]:  # noqa: FBT002 - a keyword at every call
+    def to_json(self, *, raw: bool = True) -> dict[str, Any]:
         """Return plain JSON values; without ``raw`` the single latencies are left out."""
         data = {"schema": SCHEMA, **asdict(self)}
         if not raw:

@@ -56,8 +56,8 @@ def measure(
 ) -> tuple[Row, ...]:
     """Measure every contestant on ``images`` float32 (N, C, H, W) at every batch size, in the order given.
 
-    A contestant that cannot run, dies or hangs gets a row with its reason; the others go on. What the libraries print is
-    appended to ``log``.
+    A contestant that cannot run, dies or hangs gets a row with its reason; the others go on. What the libraries print
+    is appended to ``log``.
     """
     options = SessionOptions(threads=settings.threads)
     with ExitStack() as stack:

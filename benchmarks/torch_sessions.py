@@ -7,7 +7,7 @@ import shutil
 import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +32,13 @@ class EagerSession(Session):
         if device == "cuda":
             if not torch.cuda.is_available():
                 raise BackendUnavailable(f"torch {torch.__version__} finds no NVIDIA GPU; run quillrt doctor")
-            torch.backends.cudnn.conv.fp32_precision = "ieee"
-            torch.backends.cuda.matmul.fp32_precision = "ieee"
+            backends: Any = torch.backends  # its stubs lack `conv`
+            backends.cudnn.conv.fp32_precision = "ieee"
+            backends.cuda.matmul.fp32_precision = "ieee"
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self._device = torch.device(device, options.device if device == "cuda" else 0)
-        self._module = checkpoint.module().eval().to(self._device)
+        self._network: Any = checkpoint.module().to(self._device)
         self._spec = checkpoint.spec
 
     @property
@@ -49,15 +50,15 @@ class EagerSession(Session):
 
         self._spec.input.check(batch)
         with torch.inference_mode():
-            logits: NDArray[np.float32] = self._module(torch.from_numpy(batch).to(self._device)).cpu().numpy()
+            logits: NDArray[np.float32] = self._network(torch.from_numpy(batch).to(self._device)).cpu().numpy()
         return logits
 
     def close(self) -> None:
-        del self._module
+        del self._network
 
 
 class CompileSession(EagerSession):
-    """The network under `torch.compile` in its default mode; each batch size is compiled for itself at its first query."""
+    """The network under torch.compile, default mode; each batch size is compiled for itself at its first query."""
 
     def __init__(self, checkpoint: Checkpoint, options: SessionOptions = SessionOptions(), device: str = "cpu") -> None:
         import torch
@@ -66,7 +67,7 @@ class CompileSession(EagerSession):
         if missing := _missing_tool(device):
             raise BackendUnavailable(f"torch.compile needs {missing}")
         # Left alone, torch compiles the second batch size it meets for any size, and that graph is slower.
-        self._module = torch.compile(self._module, dynamic=False)
+        self._network = torch.compile(self._network, dynamic=False)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         from torch._dynamo.exc import BackendCompilerFailed

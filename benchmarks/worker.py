@@ -24,6 +24,7 @@ class Bench:
     def open(self, contestant: Contestant, images: NDArray[np.float32], options: SessionOptions) -> float:
         """Load the model and return how long that took in ms, the import of its library included."""
         self._images = images
+        self._labels = len(contestant.spec.labels)
         begin = perf_counter_ns()
         self._session = contestant.open(options)
         return (perf_counter_ns() - begin) / 1e6
@@ -40,7 +41,7 @@ class Bench:
         first_ms = (perf_counter_ns() - begin) / 1e6
         # Copied, for a session may hand out its own buffer again.
         logits = np.concatenate([first.copy(), *(self._session.run(query).copy() for query in queries[1:])])
-        expected = (batch * len(queries), len(self._session.spec.labels))
+        expected = (batch * len(queries), self._labels)
         if logits.shape != expected or not np.isfinite(logits).all():
             raise SpecError(f"logits must be finite, of shape {expected}, but are not, or of shape {logits.shape}")
         return first_ms, logits
@@ -69,7 +70,7 @@ class Bench:
                 return latencies, end - begin
 
     def device_ms(self, batch: int) -> dict[str, float] | None:
-        """Return medians of the copies, the computation and the enqueue by device events, where the session has them."""
+        """Return median copies, computation and enqueue by device events, where the session has them."""
         run_timed = getattr(self._session, "run_timed", None)
         if run_timed is None:
             return None

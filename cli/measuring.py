@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,10 @@ def bench(
     ctx: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="What to measure: a .quill bundle.")],
     checkpoint: Annotated[
-        Optional[Path], typer.Option("--checkpoint", help="What it was compiled from: adds PyTorch's rows.")
+        Path | None, typer.Option("--checkpoint", help="What it was compiled from: adds PyTorch's rows.")
     ] = None,
     batch: Annotated[
-        Optional[list[int]], typer.Option("--batch", min=1, help="Images in a query; repeatable. [default: 1, 64]")
+        list[int] | None, typer.Option("--batch", min=1, help="Images in a query; repeatable. [default: 1, 64]")
     ] = None,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.01, help="Measured per row; a slow row takes longer, for 65 queries.")
@@ -28,10 +28,10 @@ def bench(
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
     backend: Annotated[
-        Optional[list[str]], typer.Option("--backend", help="Only rows of this backend; repeatable.")
+        list[str] | None, typer.Option("--backend", help="Only rows of this backend; repeatable.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("runs/bench"),
-    json: Json = False,
+    as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
     debug: Debug = False,
@@ -44,9 +44,10 @@ def bench(
     from quillrt.train.datasets import load_dataset
 
     settings = Settings(batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads)
+    opened = Bundle.open(bundle)
     images = load_dataset(dataset, data_root).part(part)
     result = run(
-        Bundle.open(bundle),
+        opened,
         checkpoint,
         images,
         f"{dataset} {part}",
@@ -56,7 +57,7 @@ def bench(
         tracker(quiet),
     )
     save_config(ctx, output / "config.toml")
-    if json:
+    if as_json:
         print_json(result.to_json(raw=False))
     else:
         print_table(f"Latency of {bundle.name}, host memory to host memory", COLUMNS, cells(result.rows))

@@ -41,12 +41,13 @@ def typed_graphs(
         typed = to_fp16(source.graph)
         files.append(_file(typed, "fp16", Precision.FP16, ("onnxruntime-cuda", "onnxruntime-cpu"), FAMILIES))
     if Precision.INT8 in precisions and table is not None:
-        kinds = [("int8.tensorrt", TENSORRT, (), FAMILIES)]
+        typed, taken = quantize_int8(source.graph, table.ranges, TENSORRT)
+        files.append(_file(typed, "int8.tensorrt", Precision.INT8, (), FAMILIES, table.fingerprint))
+        decisions[files[-1][0].path] = taken
         if "onnxruntime-cpu" in targets:
-            kinds.append(("int8.onnxruntime-cpu", ONNXRUNTIME_CPU, ("onnxruntime-cpu",), ()))
-        for name, recipe, backends, builders in kinds:
-            typed, taken = quantize_int8(source.graph, table.ranges, recipe)
-            files.append(_file(typed, name, Precision.INT8, backends, builders, table.fingerprint))
+            typed, taken = quantize_int8(source.graph, table.ranges, ONNXRUNTIME_CPU)
+            name, backends = "int8.onnxruntime-cpu", ("onnxruntime-cpu",)
+            files.append(_file(typed, name, Precision.INT8, backends, (), table.fingerprint))
             decisions[files[-1][0].path] = taken
     return files, decisions
 

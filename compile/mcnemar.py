@@ -21,4 +21,4 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> 
     only_second = int((second_right & ~first_right).sum())
     pairs = only_first + only_second
     tail = sum(comb(pairs, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**pairs)
+    return min(1.0, tail / 2 ** (pairs - 1)) if pairs else 1.0

@@ -25,11 +25,19 @@ class _Backend(Protocol):
     def unavailable(self) -> str | None: ...
 
 
+def check_name(name: str) -> None:
+    """Raise unless a backend has this name.
+
+    Raises:
+        ConfigError: none has; the message lists those there are.
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"expected a backend out of {', '.join(BACKENDS)}, found {name!r}")
+
+
 def _backend(name: str) -> _Backend:
-    try:
-        module, cls = BACKENDS[name].split(":")
-    except KeyError:
-        raise ConfigError(f"expected a backend out of {', '.join(BACKENDS)}, found {name!r}") from None
+    check_name(name)
+    module, cls = BACKENDS[name].split(":")
     backend: _Backend = getattr(import_module(module), cls)
     return backend
 

@@ -53,7 +53,7 @@ class Bundle:
             raise BundleError(f"expected {MANIFEST} in {path}, found a zip without one; give a .quill bundle") from None
         try:
             manifest = Manifest.from_json(json.loads(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"expected JSON in {MANIFEST} of {path}, but {error}; make the bundle again") from error
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
@@ -81,7 +81,7 @@ def _read_zip(path: Path) -> dict[str, bytes]:
                 )
             files = {info.filename: archive.read(info) for info in infos}
     except OSError as error:
-        raise BundleError(f"expected a bundle at {path}, but {error.strerror}; quillrt compile makes one") from error
+        raise BundleError(f"expected a bundle at {path}, but {error.strerror or error}; quillrt compile makes one") from error
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise BundleError(
             f"expected a .quill bundle, but {path} is no zip, truncated or damaged ({error}); copy it or make it again"

@@ -5,10 +5,12 @@ Both work in the device's primary context, so that a session lives in one proces
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -28,47 +30,36 @@ class Cuda(Protocol):
 
     def current(self) -> AbstractContextManager[None]:
         """Make the device current for this thread while the block runs."""
-        ...
 
     def device_buffer(self, size_bytes: int) -> int:
         """Return the address of new device memory."""
-        ...
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return a new array of zeros in page-locked host memory, which copies need to run beside kernels."""
-        ...
 
     def new_stream(self) -> int:
         """Return the handle of a new stream, a ``cudaStream_t`` as TensorRT takes it."""
-        ...
 
     def new_event(self) -> int:
         """Return a new event with timing."""
-        ...
 
     def copy_in(self, address: int, host: NDArray[Any], stream: int) -> None:
         """Copy a contiguous array to device memory once ``stream`` gets there."""
-        ...
 
     def copy_out(self, host: NDArray[Any], address: int, stream: int) -> None:
         """Fill a contiguous array from device memory once ``stream`` gets there."""
-        ...
 
     def record(self, event: int, stream: int) -> None:
         """Note the time at which ``stream`` gets there."""
-        ...
 
     def elapsed_ms(self, start: int, end: int) -> float:
         """Return the time between two recorded events that the stream has passed."""
-        ...
 
     def synchronize(self, stream: int) -> None:
         """Wait until ``stream`` has done all it was given."""
-        ...
 
     def close(self) -> None:
         """Free all that was given."""
-        ...
 
 
 def open_cuda(device: int) -> Cuda:
@@ -99,8 +90,7 @@ class PyCuda:
         self._streams: dict[int, Any] = {}
         self._events: list[Any] = []
         try:
-            self._driver.init()
-            self._context = self._driver.Device(device).retain_primary_context()
+            self._context = _primary_context(self._driver, device)
         except self._driver.Error as error:
             raise self._unavailable(error) from error
 
@@ -158,10 +148,22 @@ class PyCuda:
             self._allocations.clear()
             self._streams.clear()
             self._events.clear()
-        self._context.detach()
 
     def _unavailable(self, error: Exception) -> BackendUnavailable:
         return BackendUnavailable(f"CUDA failed ({self.name}): {' '.join(str(error).split())}")
+
+
+@cache
+def _primary_context(driver: Any, device: int) -> Any:
+    """Return pycuda's hold on the primary context of ``device``.
+
+    It lasts as long as the process, like the CUDA runtime's own: a context that pycuda lets go of stays current on the
+    thread, and would be in the way of whoever works with another device there.
+    """
+    driver.init()
+    context = driver.Device(device).retain_primary_context()
+    atexit.register(context.detach)
+    return context
 
 
 class CudaPython:

@@ -36,6 +36,7 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
         raise ImageError(f"expected an image, but {name} is empty (0 bytes)")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF data; the image itself may be whole
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(data)) as image:
                 if image.width * image.height > MAX_PIXELS:
@@ -53,7 +54,7 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow's own conversion clips 16 bits instead of scaling
-        return (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -50,7 +50,9 @@ class Entry:
         """Return the entry that ``Manifest.to_json`` wrote."""
         precision = data.get("precision")
         fields = {**data, "precision": None if precision is None else Precision.parse(precision)}
-        fields |= {key: tuple(data[key]) for key in ("backends", "typed_for")}
+        fields |= {key: str(data[key]) for key in ("path", "sha256")}
+        fields |= {key: tuple(map(str, data[key])) for key in ("backends", "typed_for")}
+        fields |= {key: dict(data[key]) for key in ("tools", "built_for", "measured")}
         entry = cls(**fields)
         if entry.kind not in KINDS:
             raise BundleError(
@@ -94,10 +96,10 @@ class Manifest:
         try:
             return cls(
                 model=ModelSpec.from_json(data["model"]),
-                source=data["source"],
+                source=dict(data["source"]),
                 entries=tuple(Entry.from_json(entry) for entry in data["entries"]),
             )
-        except (KeyError, TypeError, AttributeError, QuillError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
             raise BundleError(
                 f"expected a whole manifest, found a malformed one: {error}; make the bundle again"
             ) from error

@@ -49,4 +49,4 @@ class OpenVINOSession(Session):
         return np.asarray(outputs[self._spec.output.name], np.float32)
 
     def close(self) -> None:
-        del self._request, self._model
+        self._request = self._model = None

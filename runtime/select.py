@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .backends import BACKENDS, open_session, why_unavailable
+from .backends import BACKENDS, check_name, open_session, why_unavailable
 from .bundle import Bundle
 from .device import describe_device
 from .errors import BackendUnavailable
@@ -32,8 +32,8 @@ def why_not(bundle: Bundle, backend: str, precision: Precision | None = None) ->
     if reason := why_unavailable(backend):
         return reason
     fits = entry.built_for.get("compute_capabilities")
-    gpus = describe_device().gpus
-    if fits and gpus and gpus[0].compute_capability not in fits:
+    gpus = describe_device().gpus if fits else ()  # asking the driver takes time that no CPU backend should wait for
+    if gpus and gpus[0].compute_capability not in fits:
         return (
             f"{entry.path} is built for compute capability {', '.join(fits)}, "
             f"this {gpus[0].name} has {gpus[0].compute_capability}; compile it for this GPU"
@@ -60,6 +60,8 @@ def open_bundle_session(
 
 def choose(bundle: Bundle, backend: str | None = None, precision: Precision | None = None) -> tuple[Entry, str]:
     """Return the entry and the backend that ``open_bundle_session`` opens."""
+    if backend is not None:
+        check_name(backend)
     reasons = []
     for name in BACKENDS if backend is None else (backend,):
         reason = why_not(bundle, name, precision)

@@ -137,12 +137,12 @@ class _Loaded:
         cuda, images, logits = self._cuda, spec.input.name, spec.output.name
         self._tensorrt.log.clear()
         self._runtime = self._tensorrt.create("Runtime")
-        self._engine = engine = self._runtime.deserialize_cuda_engine(model)
-        self._require(engine, "cannot load this engine, compile again for this device")
+        engine = self._runtime.deserialize_cuda_engine(model)
+        self._engine = self._require(engine, "cannot load this engine, compile again for this device")
         _check_tensors(self._tensorrt, engine, spec)
         self._min_batch, self.max_batch = _batch_range(engine, images)
-        self._context = context = engine.create_execution_context()
-        self._require(context, "cannot get the memory this engine works in")
+        context = engine.create_execution_context()
+        self._context = self._require(context, "cannot get the memory this engine works in")
 
         self._stream = cuda.new_stream()
         self._events = [cuda.new_event() for _ in range(4)]
@@ -197,9 +197,11 @@ class _Loaded:
             self._context = self._engine = self._runtime = None
         self._cuda.close()
 
-    def _require(self, result: Any, what: str) -> None:
+    def _require(self, result: Any, what: str) -> Any:
+        """Return what a TensorRT call gave; None and False are its ways to fail."""
         if result is None or result is False:
             raise BackendUnavailable(f"{self._tensorrt} {what}: {self._tensorrt.log.last_error}")
+        return result
 
 
 def _check_tensors(tensorrt: TensorRT, engine: Any, spec: ModelSpec) -> None:

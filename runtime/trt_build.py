@@ -98,7 +98,7 @@ def build_engine(onnx: bytes, family: str, options: BuildOptions = BuildOptions(
     started = time.perf_counter()
     trt = tensorrt.module
     tensorrt.log.clear()
-    # Builder, network, parser, configuration and profile must outlive the build: TensorRT holds bare pointers to them.
+    # Builder, network, parser, configuration, profile and monitor must outlive the build: TensorRT holds bare pointers.
     builder = tensorrt.create("Builder")
     network = builder.create_network(tensorrt.network_flags)
     parser = trt.OnnxParser(network, tensorrt.logger)
@@ -116,7 +116,8 @@ def build_engine(onnx: bytes, family: str, options: BuildOptions = BuildOptions(
         raise BuildError(f"{tensorrt} refused the batch sizes: {tensorrt.log.last_error}")
     capabilities = here or _set_compute_capabilities(tensorrt, network, config, options)
     with _ctrl_c() as pressed:
-        config.progress_monitor = _stop_when(pressed, trt)
+        monitor = _stop_when(pressed, trt)
+        config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
     if pressed.is_set():
         raise KeyboardInterrupt

@@ -23,12 +23,12 @@ _DATATYPES = {
     "Int64": "int64",
     "Bool": "bool",
 }
-_LAYER = re.compile(r"^Name: (.*?), LayerType: ([^,]+), Inputs: \[(.*?)\], (?:Constants|Outputs): \[", re.MULTILINE)
+_LAYER = re.compile(r"Name: (?P<name>.*?), LayerType: (?P<kind>[^,]+), Inputs: \[(?P<inputs>.*?)\], (?:Const|Out)")
 _DATATYPE = re.compile(rf"Datatype: [^,}}]*?\b({'|'.join(_DATATYPES)})\b")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 # Kinds of kernel that multiply: "correlation", "gemm", "runtime_fusion" (a product with what follows it) of the newer
 # compiler, "CaskConvolution", "CaskGemmMatrixMultiply" and the like of the older.
-_PRODUCT = re.compile("correlation|runtime_fusion|conv|gemm|matrix|fullyconnected", re.IGNORECASE)
+_PRODUCT = re.compile("correlation|runtime_fusion|convolution|gemm|matrix|fullyconnected", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def read_layers(text: str) -> tuple[LayerInfo, ...]:
     Left out is what reads no tensor, such as the computation of a shape on the processor.
     """
     layers = []
-    for match in _LAYER.finditer(text):
-        name, kind, inputs = match.groups()
-        datatype = _DATATYPE.search(inputs)
-        if datatype is not None:
-            nodes = tuple(_NODE.findall(text[match.start() : text.find("\n", match.end())]))
-            layers.append(LayerInfo(name, kind, _DATATYPES[datatype[1]], nodes))
+    for line in text.split("\n"):  # not splitlines: TensorRT 10 puts the record separator 0x1e between node names
+        layer = _LAYER.match(line)
+        datatype = _DATATYPE.search(layer["inputs"]) if layer else None
+        if layer and datatype:
+            nodes = tuple(_NODE.findall(line))
+            layers.append(LayerInfo(layer["name"], layer["kind"], _DATATYPES[datatype[1]], nodes))
     return tuple(layers)

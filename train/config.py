@@ -35,7 +35,7 @@ class TrainConfig:
         device: ``auto`` takes a GPU if there is one.
     """
 
-    epochs: int = 20
+    epochs: int = 15
     batch_size: int = 64
     optimizer: str = "adamw"
     lr: float = 2e-3

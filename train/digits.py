@@ -21,7 +21,7 @@ def read_digits() -> ImageSet:
         BackendUnavailable: scikit-learn is not installed.
     """
     with needed_by("the data set digits"):
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+        from sklearn.datasets import load_digits
     counts, labels = load_digits(return_X_y=True)  # (N, 64) float64 of 0..16, (N,)
     grey = np.round(counts.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.stack([centre_character(image) for image in grey])

@@ -103,7 +103,7 @@ def evaluate(session: Session, images: ImageSet, batch_size: int = 256, track: T
 def compare(images: ImageSet, predictions: NDArray[np.int64]) -> Evaluation:
     """Return the scores of ``predictions`` int64 (N,) against the labels of ``images``."""
     with needed_by("evaluation"):
-        from sklearn.metrics import (  # type: ignore[import-untyped]
+        from sklearn.metrics import (
             confusion_matrix,
             precision_recall_fscore_support,
         )

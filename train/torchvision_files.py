@@ -98,7 +98,7 @@ def _read_part(source: RawSource, raw: Path, stem: str) -> ImageSet:
 def _download(name: str, source: RawSource, root: Path, missing: list[str]) -> None:
     split = {} if source.split is None else {"split": source.split}
     with needed_by(f"the download of {name}"):
-        from torchvision import datasets  # type: ignore[import-untyped]
+        from torchvision import datasets
     try:
         with redirect_stdout(sys.stderr):  # torchvision prints what it does; stdout is for results
             getattr(datasets, source.torch_class)(root, download=True, **split)

@@ -27,9 +27,9 @@ def worker(contestant, images, log):
         yield worker
 
 
-def test_worker_answers_as_numpy_does(worker, images, weight):
+def test_worker_answers_as_numpy_does(worker, images, quadrants):
     first_ms, logits = worker.ask(30, "check", 8)
-    np.testing.assert_allclose(logits, images[:16].reshape(16, 16) @ weight, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(logits, quadrants.logits(images[:16]), rtol=1e-5, atol=1e-6)
     assert first_ms > 0
 
 
@@ -61,10 +61,10 @@ def test_a_worker_that_hangs_is_given_up_and_ended(worker):
     assert worker._process.returncode == -signal.SIGKILL
 
 
-def test_every_row_is_measured_or_has_its_reason(contestant, spec, images, weight, log):
-    twice = replace(contestant, precision="int8", model=contestant.model)
+def test_every_row_is_measured_or_has_its_reason(contestant, images, log):
+    twice = replace(contestant, precision="int8")
     broken = replace(contestant, precision="fp16", model=b"no model")
-    absent = Contestant("openvino", None, spec, reason="not on this machine")
+    absent = Contestant("openvino", None, contestant.spec, reason="not on this machine")
     rows = measure([broken, contestant, absent, twice], images, QUICK, log)
 
     assert [(row.name, row.batch) for row in rows] == [
@@ -89,13 +89,25 @@ def test_every_row_is_measured_or_has_its_reason(contestant, spec, images, weigh
     assert "== onnxruntime-cpu fp32" in log.read_text()
 
 
-def test_a_model_that_takes_one_batch_size_only_fails_at_the_others(spec, weight, images, log, linear_model):
+def test_a_crash_in_the_middle_ends_its_own_rows_only(contestant, images, log):
+    def crashing(items, label, total=None):
+        for item in items:
+            if label == "batch 1" and item.entrant.contestant.precision == "fp16":
+                os.kill(item.entrant.remote._process.pid, signal.SIGSEGV)
+            yield item
+
+    rows = measure([replace(contestant, precision="fp16"), contestant], images, QUICK, log, crashing)
+    assert [row.measured is None for row in rows] == [True, False, True, False]
+    assert "SIGSEGV" in rows[0].reason
+    assert "log.txt" in rows[2].reason
+
+
+def test_a_model_that_takes_one_batch_size_only_fails_at_the_others(contestant, images, log):
     import onnx
 
-    model = onnx.load_from_string(linear_model(weight))
+    model = onnx.load_from_string(contestant.model)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    fixed = Contestant("onnxruntime-cpu", "fp32", spec, model.SerializeToString())
-    one, eight = measure([fixed], images, QUICK, log)
+    one, eight = measure([replace(contestant, model=model.SerializeToString())], images, QUICK, log)
     assert one.measured is not None
     assert eight.measured is None
     assert "batch" in eight.reason or "dimension" in eight.reason
@@ -112,11 +124,16 @@ def test_a_wrong_backend_is_visible():
     assert mean.max_difference == pytest.approx(8 / 3)
 
 
-def test_logits_that_are_not_finite_are_no_result(spec, weight, images, log, contestant, linear_model):
-    weight[0, 0] = np.nan
-    rows = measure([Contestant("onnxruntime-cpu", "fp32", spec, linear_model(weight)), contestant], images, QUICK, log)
-    assert "must be finite" in rows[0].reason
-    assert rows[1].measured.agreement.reference == "onnxruntime-cpu fp32"
+def test_logits_that_are_not_finite_are_no_result(contestant, images, log):
+    import onnx
+
+    model = onnx.load_from_string(contestant.model)
+    weight = model.graph.initializer[0]
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.full(weight.dims, np.nan, np.float32), weight.name))
+    broken = replace(contestant, precision="fp16", model=model.SerializeToString())
+    wrong, right = measure([broken, contestant], images, replace(QUICK, batches=(1,)), log)
+    assert "must be finite" in wrong.reason
+    assert right.measured.agreement.reference == "onnxruntime-cpu fp32"
 
 
 def test_batches_are_whole_and_rotate():

@@ -1,0 +1,256 @@
+"""The verbs that make and judge networks: train, finetune, evaluate."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.options import (
+    Backend,
+    Config,
+    DataRoot,
+    Dataset,
+    Debug,
+    Json,
+    PrecisionName,
+    Quiet,
+    Seed,
+    Threads,
+    precision_of,
+    save_config,
+)
+from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.session import Session, SessionOptions
+from quillrt.train.config import DEVICES, OPTIMIZERS, SCHEDULES, TrainConfig
+from quillrt.train.requirements import needed_by
+
+if TYPE_CHECKING:
+    from quillrt.train.checkpoint import Checkpoint
+    from quillrt.train.datasets import Splits
+    from quillrt.train.evaluation import Evaluation
+    from quillrt.train.training import Epoch
+
+Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training images.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per step.")]
+Optimizer = Annotated[str, typer.Option("--optimizer", help=", ".join(OPTIMIZERS) + ".")]
+LearningRate = Annotated[float, typer.Option("--lr", help="Learning rate at the start.")]
+Momentum = Annotated[float, typer.Option("--momentum", help="Momentum of sgd.")]
+WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Pull of the weights to zero.")]
+Schedule = Annotated[str, typer.Option("--schedule", help="Learning rate over time: " + ", ".join(SCHEDULES) + ".")]
+Device = Annotated[str, typer.Option("--device", help=", ".join(DEVICES) + "; auto takes a GPU if there is one.")]
+Classes = Annotated[
+    str | None, typer.Option("--classes", metavar="A,B,C", help="Use these labels of the data set only, in this order.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Checkpoint to write, .safetensors; default in runs/.")
+]
+
+
+def train(
+    ctx: typer.Context,
+    dataset: Dataset = "digits",
+    data_root: DataRoot = None,
+    model: Annotated[str, typer.Option("--model", help="Network to train: cnn.")] = "cnn",
+    epochs: Epochs = TrainConfig.epochs,
+    batch_size: BatchSize = TrainConfig.batch_size,
+    optimizer: Optimizer = TrainConfig.optimizer,
+    lr: LearningRate = TrainConfig.lr,
+    momentum: Momentum = TrainConfig.momentum,
+    weight_decay: WeightDecay = TrainConfig.weight_decay,
+    schedule: Schedule = TrainConfig.schedule,
+    seed: Seed = TrainConfig.seed,
+    device: Device = TrainConfig.device,
+    threads: Threads = None,
+    output: Output = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Train a network from scratch and judge it on the test part."""
+    with needed_by("quillrt train"):
+        from quillrt.train import training
+        from quillrt.train.datasets import load_dataset
+    settings, path = _start(ctx, output or Path("runs", f"{_file_name(dataset)}-{model}.safetensors"))
+    splits = load_dataset(dataset, data_root)
+    checkpoint = training.train_new(model, splits, settings, tracker(quiet), _epoch_line(quiet, settings))
+    _finish(checkpoint, splits, dataset, path, as_json)
+
+
+def finetune(
+    ctx: typer.Context,
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) to start from.")],
+    dataset: Dataset = "digits",
+    data_root: DataRoot = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--freeze", metavar="PATTERN", help="Parameters to leave as they are, as 'conv*'; may be repeated."
+        ),
+    ] = None,
+    classes: Classes = None,
+    epochs: Epochs = 10,
+    batch_size: BatchSize = TrainConfig.batch_size,
+    optimizer: Optimizer = TrainConfig.optimizer,
+    lr: LearningRate = 5e-4,
+    momentum: Momentum = TrainConfig.momentum,
+    weight_decay: WeightDecay = TrainConfig.weight_decay,
+    schedule: Schedule = TrainConfig.schedule,
+    seed: Seed = TrainConfig.seed,
+    device: Device = TrainConfig.device,
+    threads: Threads = None,
+    output: Output = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Train a checkpoint on, also on other classes or with part of it frozen."""
+    with needed_by("quillrt finetune"):
+        from quillrt.train import finetuning
+        from quillrt.train.checkpoint import load_checkpoint
+        from quillrt.train.datasets import load_dataset
+    start = load_checkpoint(checkpoint)
+    settings, path = _start(ctx, output or Path("runs", f"{checkpoint.stem}-on-{_file_name(dataset)}.safetensors"))
+    splits = _chosen(load_dataset(dataset, data_root), classes)
+    tuned = finetuning.finetune(
+        start, splits, settings, freeze or (), track=tracker(quiet), on_epoch=_epoch_line(quiet, settings)
+    )
+    _finish(tuned, splits, dataset, path, as_json)
+
+
+def evaluate(
+    ctx: typer.Context,
+    model: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) or bundle (.quill).")],
+    dataset: Dataset = "digits",
+    data_root: DataRoot = None,
+    part: Annotated[str, typer.Option("--part", help="test, validation or train.")] = "test",
+    classes: Classes = None,
+    backend: Backend = None,
+    precision: PrecisionName = None,
+    threads: Threads = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json and confusion.png.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    config: Config = None,
+    debug: Debug = False,
+) -> None:
+    """Measure accuracy, precision, recall, F1 and the confusion matrix of a checkpoint or a bundle."""
+    with needed_by("quillrt evaluate"):
+        from quillrt.train import evaluation
+        from quillrt.train.datasets import load_dataset
+    with _open(model, backend, precision_of(precision), SessionOptions(threads=threads)) as session:
+        images = _chosen(load_dataset(dataset, data_root), classes).part(part)
+        result = evaluation.evaluate(session, images, track=tracker(quiet))
+    title = f"{model.name} on {dataset} ({part}): {result.accuracy:.2%} of {result.n:,} images"
+    report = {"model": str(model), "dataset": dataset, "part": part, **result.to_json()}
+    if output is not None:
+        _write_evaluation(ctx, output, result, title, report)
+        note(f"wrote {output}/evaluation.json and {output}/confusion.png", quiet)
+    if as_json:
+        print_json(report)
+        return
+    rows = [(c["label"], f"{c['n']:,}", *_percent(c)) for c in report["classes"]]
+    rows += [(name, f"{result.n:,}", *_percent(report[name])) for name in ("macro", "weighted")]
+    print_table(title, ("class", "n", "precision %", "recall %", "F1 %"), rows)
+
+
+VERBS = (train, finetune, evaluate)
+
+
+def _file_name(dataset: str) -> str:
+    """Return what to call files after a data set: ``folder:PATH`` gives the folder's own name."""
+    return Path(dataset.removeprefix("folder:")).resolve().name
+
+
+def _start(ctx: typer.Context, output: Path) -> tuple[TrainConfig, Path]:
+    """Return the settings from the options named like them, and ``output``, once it is known that it can be written."""
+    settings = TrainConfig(**{field.name: ctx.params[field.name] for field in fields(TrainConfig)})
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"expected an output that ends in .safetensors, found {output}")
+    save_config(ctx, output.with_suffix(".toml"))
+    if threads := ctx.params["threads"]:
+        import torch
+
+        torch.set_num_threads(threads)
+    return settings, output
+
+
+def _chosen(splits: Splits, classes: str | None) -> Splits:
+    return splits if classes is None else splits.only([name.strip() for name in classes.split(",")])
+
+
+def _epoch_line(quiet: bool, settings: TrainConfig) -> Any:
+    def line(epoch: Epoch) -> None:
+        note(
+            f"epoch {epoch.number}/{settings.epochs}: loss {epoch.loss:.4f}, "
+            f"validation {epoch.validation_accuracy:.2%}, {epoch.seconds:.1f} s",
+            quiet,
+        )
+
+    return line
+
+
+def _finish(checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path, as_json: bool) -> None:
+    """Save ``checkpoint`` and tell how good it is on the test part."""
+    from quillrt.benchmarks.torch_sessions import EagerSession
+    from quillrt.train.checkpoint import save_checkpoint
+    from quillrt.train.evaluation import evaluate as judge
+
+    save_checkpoint(path, replace(checkpoint, training={"dataset": dataset, **checkpoint.training}))
+    with EagerSession(checkpoint) as session:
+        result = judge(session, splits.test)
+    parameters = sum(parameter.numel() for parameter in checkpoint.module().parameters())
+    seconds = checkpoint.training["seconds"]
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "accuracy": result.accuracy,
+                "n": result.n,
+                "seconds": seconds,
+                "parameters": parameters,
+            }
+        )
+        return
+    row = (str(path), f"{result.accuracy:.2%}", f"{result.n:,}", f"{seconds:.1f}", f"{parameters:,}")
+    print_table(
+        f"{checkpoint.model} on {dataset}", ("checkpoint", "test accuracy", "n", "training s", "parameters"), [row]
+    )
+
+
+def _open(model: Path, backend: str | None, precision: Precision | None, options: SessionOptions) -> Session:
+    if model.suffix == ".quill":
+        from quillrt.runtime.bundle import Bundle
+        from quillrt.runtime.select import open_bundle_session
+
+        return open_bundle_session(Bundle.open(model), backend, precision, options)
+    if model.suffix != ".safetensors":
+        raise ConfigError(f"expected a checkpoint (.safetensors) or a bundle (.quill), found {model}")
+    if precision is not None:
+        raise ConfigError(f"--precision chooses inside a bundle, but {model} is a checkpoint: compile it first")
+    from quillrt.benchmarks.torch_sessions import open_torch_session
+
+    return open_torch_session(backend or "eager", model, options)
+
+
+def _write_evaluation(ctx: typer.Context, folder: Path, result: Evaluation, title: str, report: dict[str, Any]) -> None:
+    import json
+
+    from quillrt.runtime.files import write_text
+    from quillrt.train.plots import plot_confusion
+
+    write_text(folder / "evaluation.json", json.dumps(report, indent=2) + "\n")
+    plot_confusion(folder / "confusion.png", result, title)
+    save_config(ctx, folder / "evaluation.toml")
+
+
+def _percent(scores: dict[str, Any]) -> tuple[str, str, str]:
+    return tuple(f"{100 * scores[name]:.2f}" for name in ("precision", "recall", "f1"))  # type: ignore[return-value]

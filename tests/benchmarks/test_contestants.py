@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+
+from quillrt.benchmarks.contestants import NAMES, bundle_contestants, only, torch_contestants
+from quillrt.compile.bundle_writer import entry_for
+from quillrt.runtime.backends import BACKENDS
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
+from quillrt.runtime.manifest import Manifest
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.session import SessionOptions
+
+
+@pytest.fixture
+def bundle(quadrants):
+    files = [
+        entry_for(b"int8", "int8.onnx", "onnx", precision=Precision.INT8, backends=("onnxruntime-cpu",)),
+        entry_for(b"fp32", "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cpu", "openvino")),
+        entry_for(b"{}", "report.json", "report"),
+    ]
+    manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
+    return Bundle(Path("m.quill"), manifest, {entry.path: data for entry, data in files}, "")
+
+
+def test_every_pair_of_backend_and_entry_and_every_backend_without_one(bundle):
+    found = bundle_contestants(bundle)
+    assert {c.backend for c in found} == set(BACKENDS)
+    runnable = [(c.name, c.model) for c in found if c.precision]
+    assert runnable == [
+        ("onnxruntime-cpu fp32", b"fp32"),
+        ("onnxruntime-cpu int8", b"int8"),
+        ("openvino fp32", b"fp32"),
+    ]
+    missing = [c for c in found if c.precision is None]
+    assert {c.backend for c in missing} == {"tensorrt", "tensorrt-rtx", "onnxruntime-cuda"}
+    assert all(c.reason for c in missing)
+    with pytest.raises(BackendUnavailable, match=r"\w"):
+        missing[0].open(SessionOptions())
+
+
+def test_pytorch_without_a_checkpoint_has_its_reason(quadrants):
+    without = torch_contestants(quadrants.spec, None)
+    assert {c.reason for c in without} == {"no checkpoint was given: --checkpoint CKPT.safetensors"}
+    assert [c.name for c in without] == [
+        "eager fp32", "torch-compile fp32", "eager-cuda fp32", "torch-compile-cuda fp32",
+    ]  # fmt: skip
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error_at_once(quadrants, tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.safetensors"):
+        torch_contestants(quadrants.spec, tmp_path / "none.safetensors")
+
+
+def test_only_the_backends_that_are_named(bundle):
+    contestants = bundle_contestants(bundle)
+    assert only(contestants, ()) == contestants
+    assert [c.name for c in only(contestants, ["openvino"])] == ["openvino fp32"]
+    with pytest.raises(ConfigError, match="cuda-magic") as error:
+        only(contestants, ["cuda-magic"])
+    assert all(name in str(error.value) for name in NAMES)

@@ -1,0 +1,113 @@
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from quillrt.benchmarks.contestants import Contestant
+from quillrt.benchmarks.environment import describe, hardware_line
+from quillrt.benchmarks.report import COLUMNS, cells, to_markdown, write_report
+from quillrt.benchmarks.results import Result
+from quillrt.benchmarks.running import Settings, measure
+
+
+@pytest.fixture
+def result(contestant, images, tmp_path):
+    absent = Contestant("tensorrt", "fp16", contestant.spec, reason="no NVIDIA GPU: none | at all")
+    settings = Settings(batches=(1, 8), seconds=0.05, rounds=2)
+    rows = measure([contestant, absent, replace(absent, precision="fp32")], images, settings, tmp_path / "log.txt")
+    about = {"batches": [1, 8], "seconds": 0.05, "rounds": 2, "threads": 1, "images": 20, "source": "noise"}
+    return Result(about, describe(), rows)
+
+
+def test_environment_tells_the_machine_and_no_paths_or_names():
+    environment = describe()
+    text = json.dumps(environment, allow_nan=False)
+    import getpass
+    import platform
+    from pathlib import Path
+
+    assert not re.search(r'"(/|~|[A-Z]:\\\\)', text)
+    assert str(Path.home()) + "/" not in text
+    for name in (platform.node(), f"/{getpass.getuser()}/"):
+        assert len(name) < 4 or name not in text
+    assert environment["device"]["cpu"] in hardware_line(environment)
+    assert environment["packages"]["numpy"] == pytest.importorskip("numpy").__version__
+
+
+def test_the_table_holds_each_row_and_each_reason_once(result):
+    table = cells(result.rows)
+    assert [line[:2] for line in table] == [
+        ("onnxruntime-cpu fp32", "1"),
+        ("onnxruntime-cpu fp32", "8"),
+        ("tensorrt fp16, fp32", "1, 8"),
+    ]
+    assert {len(line) for line in table} == {len(COLUMNS)}
+    assert table[-1][-1] == "no NVIDIA GPU: none | at all"
+    assert table[0][COLUMNS.index("× eager")] == "–"
+    assert table[0][COLUMNS.index("× onnxruntime")] == "1.00"
+
+
+def test_a_percentile_is_printed_from_its_number_of_queries_on(result):
+    first = result.rows[0]
+    few = replace(first, measured=replace(first.measured, percentiles_ms={"p50": 1.0, "p90": 2.0}))
+    (line,) = cells([few])
+    assert line[COLUMNS.index("p90 ms")] == "2.000"
+    assert line[COLUMNS.index("p99 ms")] == "–"
+
+
+def test_the_enqueue_that_holds_the_gpu_up_is_said(result):
+    first = result.rows[0]
+    times = {"h2d_ms": 0.1, "compute_ms": 1.0, "d2h_ms": 0.1}
+    notes = [
+        cells([replace(first, measured=replace(first.measured, device_ms={**times, "enqueue_ms": enqueue}))])[0][-1]
+        for enqueue in (0.79, 0.81)
+    ]
+    assert [bool(note) for note in notes] == [False, True]
+
+
+def test_device_times_stand_under_the_table(result):
+    assert "device events" not in to_markdown(result, "without")
+    first = result.rows[0]
+    times = {"h2d_ms": 0.125, "compute_ms": 1.0, "d2h_ms": 0.25, "enqueue_ms": 0.5}
+    timed = replace(first, measured=replace(first.measured, device_ms=times))
+    page = to_markdown(replace(result, rows=(timed,)), "with")
+    assert page.endswith("| onnxruntime-cpu fp32 | 1 | 0.1250 | 1.0000 | 0.2500 | 0.5000 |\n")
+
+
+def test_report_files(result, tmp_path):
+    paths = write_report(result, tmp_path / "new" / "folder", "Latency of a thing")
+    assert {path.name for path in paths.values()} == {"result.json", "result.md", "latency.png"}
+
+    data = json.loads(paths["json"].read_text())
+    assert data["schema"] == 1
+    assert data["rows"][1]["reason"] == "no NVIDIA GPU: none | at all"
+    assert data["rows"][1]["measured"] is None
+    measured = data["rows"][0]["measured"]
+    assert sum(map(len, measured["latencies_ns"])) == measured["queries"]
+
+    text = paths["markdown"].read_text()
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    # Pipes in cells are escaped: every line has the same number of cells.
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(COLUMNS) + 1}
+    assert hardware_line(result.environment) in text
+    assert "CPU threads per query: 1" in text
+    assert "numpy" in text
+
+    with Image.open(paths["plot"]) as image:
+        width, height = image.size
+        colours = image.convert("RGB").getcolors(width * height)
+    assert width > height > 200
+    assert (0x4C, 0x72, 0xB0) in {colour for _, colour in colours}  # onnxruntime's bars
+
+
+def test_a_result_without_any_measured_row_is_still_a_report(result, tmp_path):
+    rows = tuple(row for row in result.rows if row.measured is None)
+    paths = write_report(replace(result, rows=rows), tmp_path, "Nothing ran")
+    assert "none \\| at all" in paths["markdown"].read_text()
+
+
+def test_summary_leaves_the_single_latencies_out(result):
+    assert "latencies_ns" not in json.dumps(result.to_json(raw=False))
+    assert "latencies_ns" in json.dumps(result.to_json())

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+
+@pytest.fixture
+def bench(quillrt, quadrants_bundle, tmp_path):
+    def bench(*options, bundle=quadrants_bundle):
+        return quillrt("bench", bundle, "--output", tmp_path / "out", "--seconds", 0.02, "--quiet", *options)
+
+    return bench
+
+
+def test_json_on_stdout_and_the_report_in_the_folder(bench, tmp_path):
+    code, out, err = bench("--batch", 2, "--backend", "onnxruntime-cpu", "--backend", "eager", "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    rows = {(row["backend"], row["batch"]): row for row in result["rows"]}
+    assert set(rows) == {("eager", 2), ("onnxruntime-cpu", 2)}
+    assert "--checkpoint" in rows["eager", 2]["reason"]
+    assert rows["onnxruntime-cpu", 2]["measured"]["median_ms"] > 0
+    assert result["settings"]["threads"] == 1
+    assert result["settings"]["source"] == "digits test"
+    files = {"result.json", "result.md", "latency.png", "log.txt", "config.toml"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == files
+
+
+def test_the_table_names_every_backend_and_the_machine(bench):
+    code, out, _ = bench("--batch", 1)
+    assert code == 0
+    words = " ".join(out.split())
+    for name in (
+        "eager",
+        "torch-compile",
+        "onnxruntime-cpu",
+        "openvino",
+        "tensorrt",
+        "tensorrt-rtx",
+        "onnxruntime-cuda",
+    ):
+        assert name in words
+    assert "Machine:" in words
+    assert "CPU threads per query: 1" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong", "right"),
+    [
+        (["--backend", "abacus"], "abacus", "onnxruntime-cpu"),
+        (["--dataset", "runes"], "runes", "digits"),
+        (["--part", "all"], "all", "validation"),
+        (["--checkpoint", "none.safetensors", "--backend", "openvino"], "none.safetensors", "checkpoint"),
+    ],
+)
+def test_a_wrong_name_is_one_line_that_tells_the_right_ones(bench, tmp_path, options, wrong, right):
+    code, out, err = bench(*options)
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert wrong in err
+    assert right in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_bundle_is_one_line(bench, tmp_path):
+    code, _, err = bench(bundle=tmp_path / "none.quill")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "none.quill" in err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(bench, tmp_path):
+    (tmp_path / "out").write_text("a file, not a folder")
+    code, _, err = bench("--batch", 1, "--backend", "onnxruntime-cpu")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert "out" in err
+
+
+def test_a_batch_must_be_positive(bench):
+    assert bench("--batch", 0)[0] == 2

@@ -1,0 +1,126 @@
+"""One contract, kept by every backend that works on this machine."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from quillrt.runtime.backends import BACKENDS, open_session, why_unavailable
+from quillrt.runtime.errors import BackendUnavailable, ConfigError, QuillError, SpecError
+from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.tensorrt_api import FAMILIES
+
+
+REASONS = {name: why_unavailable(name) for name in BACKENDS}
+
+
+@pytest.fixture(params=[name for name, reason in REASONS.items() if reason is None])
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+def model(backend, quadrants):
+    if backend in FAMILIES:
+        from quillrt.runtime.trt_build import build_engine
+
+        return build_engine(quadrants.onnx, backend).engine
+    return quadrants.onnx
+
+
+@pytest.fixture
+def session(backend, model, quadrants):
+    with open_session(backend, model, quadrants.spec, SessionOptions(threads=1)) as session:
+        yield session
+
+
+def batch_of(n):
+    """Black and white pixels only: -1 and 1 are exact in every precision, TF32 and FP16 too."""
+    return np.random.default_rng(n).choice(np.array([-1, 1], np.float32), (n, 1, 8, 8))
+
+
+@pytest.mark.parametrize(("name", "reason"), REASONS.items())
+def test_a_backend_that_is_left_out_here_has_a_reason(name, reason):
+    if reason is not None:
+        assert name in reason
+        assert "\n" not in reason
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("n", [1, 3, 64])
+def test_logits_are_those_of_numpy(session, quadrants, n):
+    logits = session.run(batch_of(n))
+
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, quadrants.logits(batch_of(n)), atol=1e-6)
+
+
+def test_an_answer_stays_as_it_is_when_the_next_is_asked(session, quadrants):
+    first = session.run(batch_of(3))
+    session.run(-batch_of(3))
+
+    np.testing.assert_allclose(first, quadrants.logits(batch_of(3)), atol=1e-6)
+
+
+def test_a_batch_need_not_lie_in_one_piece_of_memory(session, quadrants):
+    batch = batch_of(6)[::2, :, ::-1, ::-1]
+
+    np.testing.assert_allclose(session.run(batch), quadrants.logits(batch.copy()), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        batch_of(2).astype(np.float64),
+        batch_of(2)[:, 0],
+        batch_of(2)[:, :, :7],
+        batch_of(2)[:0],
+        np.full((1, 1, 8, 8), np.nan, np.float32),
+        np.full((1, 1, 8, 8), -np.inf, np.float32),
+    ],
+    ids=["float64", "no channels", "7 x 8", "empty", "NaN", "infinite"],
+)
+def test_a_batch_that_does_not_fit_is_refused(session, batch):
+    with pytest.raises(SpecError, match="input 'image' must be"):
+        session.run(batch)
+
+
+def test_a_session_knows_its_spec(session, quadrants):
+    assert session.spec == quadrants.spec
+
+
+def test_closing_twice_does_no_harm(backend, model, quadrants):
+    session = open_session(backend, model, quadrants.spec)
+
+    session.close()
+    session.close()
+
+
+def test_what_is_no_model_is_refused_in_one_line(backend, quadrants):
+    with pytest.raises(QuillError) as error:
+        open_session(backend, b"no model of any kind", quadrants.spec)
+
+    assert backend in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ask", [why_unavailable, lambda name: open_session(name, b"", None)])
+def test_an_unknown_backend_is_refused_with_the_list_of_known_ones(ask):
+    with pytest.raises(ConfigError, match="tensorrt, tensorrt-rtx, onnxruntime-cuda, .* found 'abacus'"):
+        ask("abacus")
+
+
+@pytest.mark.parametrize(
+    ("backend", "package", "remedy"),
+    [
+        ("onnxruntime-cpu", "onnxruntime", "pip install 'quillrt[ort]'"),
+        ("onnxruntime-cuda", "onnxruntime", "pip install onnxruntime-gpu"),
+        ("openvino", "openvino", "pip install 'quillrt[openvino]'"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, quadrants, backend, package, remedy):
+    monkeypatch.setitem(sys.modules, package, None)
+
+    assert why_unavailable(backend).endswith(remedy)
+    with pytest.raises(BackendUnavailable, match=f"backend {backend} needs the package {package}"):
+        open_session(backend, quadrants.onnx, quadrants.spec)

@@ -1,0 +1,175 @@
+"""The two CUDA layers: on real GPUs where there are some, else what they say and what they free."""
+
+import ctypes
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from quillrt.runtime.cuda import CudaPython, PyCuda, open_cuda
+from quillrt.runtime.device import find_gpus
+from quillrt.runtime.errors import BackendUnavailable
+
+
+def _no_gpu():
+    try:
+        find_gpus()
+    except BackendUnavailable as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(_no_gpu()), reason=_no_gpu())
+@pytest.mark.parametrize("layer", [PyCuda, CudaPython])
+class TestOnGpu:
+    @pytest.fixture
+    def cuda(self, layer):
+        try:
+            cuda = layer(0)
+        except ImportError as error:
+            pytest.skip(str(error))
+        yield cuda
+        cuda.close()
+
+    def test_copies_go_there_and_back(self, cuda):
+        with cuda.current():
+            stream = cuda.new_stream()
+            there, back = cuda.pinned((300, 7), np.float32), cuda.pinned((300, 7), np.float32)
+            assert not there.any()
+            there[:] = np.random.default_rng(0).normal(size=there.shape)
+            address = cuda.device_buffer(there.nbytes)
+            cuda.copy_in(address, there, stream)
+            cuda.copy_out(back[:200], address, stream)
+            cuda.synchronize(stream)
+        np.testing.assert_array_equal(back[:200], there[:200])
+        assert not back[200:].any()
+
+    def test_events_time_a_copy(self, cuda):
+        with cuda.current():
+            stream, start, end = cuda.new_stream(), cuda.new_event(), cuda.new_event()
+            host = cuda.pinned((1 << 26,), np.uint8)
+            address = cuda.device_buffer(host.nbytes)
+            cuda.record(start, stream)
+            cuda.copy_in(address, host, stream)
+            cuda.record(end, stream)
+            cuda.synchronize(stream)
+            assert 0.1 < cuda.elapsed_ms(start, end) < 1000  # 64 MiB over 670 GB/s and 67 MB/s
+
+    def test_too_much_memory_is_one_line(self, cuda):
+        with pytest.raises(BackendUnavailable, match="CUDA failed") as caught, cuda.current():
+            cuda.device_buffer(1 << 50)
+        assert "\n" not in str(caught.value)
+
+    def test_two_live_side_by_side(self, cuda, layer):
+        layer(0).close()
+        with cuda.current():
+            assert cuda.device_buffer(1024) > 0
+
+    def test_unknown_device(self, cuda, layer):
+        with pytest.raises(BackendUnavailable, match="CUDA failed"):
+            layer(1000)
+
+
+@pytest.mark.skipif(not _no_gpu(), reason="there is a GPU")
+def test_without_driver_the_call_and_its_error_are_named():
+    pytest.importorskip("cuda.bindings.runtime")
+    with pytest.raises(BackendUnavailable, match=r"CUDA failed \(.+\): \w+ says cudaError\w+"):
+        CudaPython(0)
+
+
+def test_every_function_used_exists():
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    with_fake = set(vars(_runtime([])))
+    assert not [name for name in with_fake if not hasattr(runtime, name)]
+
+
+def test_neither_package(monkeypatch):
+    for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings.runtime", "cuda.cudart"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(BackendUnavailable) as caught:
+        open_cuda(0)
+    message = str(caught.value)
+    assert message.startswith("GPU memory needs the package pycuda or cuda-python (pycuda: ")
+    assert message.endswith("pip install 'quillrt[tensorrt]'")
+
+
+def _runtime(calls, refuse=None):
+    """Return a stand-in for cuda-python's runtime module with host memory, which notes its calls."""
+    heap = {}
+    status = types.SimpleNamespace(name="cudaErrorMemoryAllocation")
+
+    def function(name, answer=lambda *arguments: ()):
+        def call(*arguments):
+            calls.append((name, *arguments))
+            return (status,) if name == refuse else (0, *answer(*arguments))
+
+        return call
+
+    def allocate(size_bytes):
+        block = (ctypes.c_byte * size_bytes)(*[1] * size_bytes)
+        heap[ctypes.addressof(block)] = block
+        return (ctypes.addressof(block),)
+
+    def copy(to, source, size_bytes, kind, stream):
+        ctypes.memmove(to, source, size_bytes)
+        return ()
+
+    return types.SimpleNamespace(
+        cudaError_t=types.SimpleNamespace(cudaSuccess=0),
+        cudaMemcpyKind=types.SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2),
+        cudaGetDevice=function("cudaGetDevice", lambda: (3,)),
+        cudaSetDevice=function("cudaSetDevice"),
+        cudaMalloc=function("cudaMalloc", allocate),
+        cudaFree=function("cudaFree"),
+        cudaMallocHost=function("cudaMallocHost", allocate),
+        cudaFreeHost=function("cudaFreeHost"),
+        cudaStreamCreate=function("cudaStreamCreate", lambda: (50,)),
+        cudaStreamDestroy=function("cudaStreamDestroy"),
+        cudaStreamSynchronize=function("cudaStreamSynchronize"),
+        cudaEventCreate=function("cudaEventCreate", lambda: (60,)),
+        cudaEventDestroy=function("cudaEventDestroy"),
+        cudaEventRecord=function("cudaEventRecord"),
+        cudaEventElapsedTime=function("cudaEventElapsedTime", lambda start, end: (0.25,)),
+        cudaMemcpyAsync=function("cudaMemcpyAsync", copy),
+    )
+
+
+class TestCudaPythonOnStandIn:
+    def test_copies_keep_to_the_array_given(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", _runtime([]))
+        cuda = CudaPython(0)
+        with cuda.current():
+            there, back = cuda.pinned((2, 3), np.float32), cuda.pinned((2, 3), np.float32)
+            there[:] = [[1, 2, 3], [4, 5, 6]]
+            address, stream = cuda.device_buffer(there.nbytes), cuda.new_stream()
+            cuda.copy_in(address, there, stream)
+            cuda.copy_out(back[:1], address, stream)
+        np.testing.assert_array_equal(back, [[1, 2, 3], [0, 0, 0]])
+
+    def test_close_frees_all_it_gave_and_gives_the_device_back(self, monkeypatch):
+        calls = []
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", _runtime(calls))
+        cuda = CudaPython(0)
+        with cuda.current():
+            given = {
+                ("cudaFreeHost", cuda.pinned((4,), np.float32).ctypes.data),
+                ("cudaFree", cuda.device_buffer(16)),
+                ("cudaStreamDestroy", cuda.new_stream()),
+                ("cudaEventDestroy", cuda.new_event()),
+            }
+        calls.clear()
+        cuda.close()
+        assert calls[:2] == [("cudaGetDevice",), ("cudaSetDevice", 0)]
+        assert set(calls[2:-1]) == given
+        assert calls[-1] == ("cudaSetDevice", 3)
+
+    def test_a_refused_call_is_named(self, monkeypatch):
+        calls = []
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", _runtime(calls, refuse="cudaMalloc"))
+        cuda = CudaPython(0)
+        with pytest.raises(BackendUnavailable) as caught, cuda.current():
+            cuda.device_buffer(16)
+        assert str(caught.value) == "CUDA failed (cuda-python): cudaMalloc says cudaErrorMemoryAllocation"
+        assert calls[-1] == ("cudaSetDevice", 3)

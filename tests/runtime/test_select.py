@@ -1,0 +1,135 @@
+import sys
+
+import numpy as np
+import pytest
+
+from quillrt.compile.bundle_writer import entry_for, write_bundle
+from quillrt.runtime import select
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.device import Device, Gpu
+from quillrt.runtime.errors import BackendUnavailable, ConfigError
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.select import choose, open_bundle_session, why_not
+
+
+@pytest.fixture
+def bundle(quadrants, tmp_path):
+    """A bundle as `quillrt compile` lays it out; only the FP32 graph is one."""
+
+    def entry(name, precision, *backends, kind="onnx", **facts):
+        data = quadrants.onnx if name == "fp32.onnx" else name.encode()
+        return entry_for(data, name, kind, precision=precision, backends=backends, **facts)
+
+    engine = {"kind": "engine", "built_for": {"tensorrt": "10.3.0", "compute_capabilities": ["8.7"]}}
+    files = [
+        entry("fp32.onnx", Precision.FP32, "onnxruntime-cuda", "onnxruntime-cpu", "openvino"),
+        entry("fp16.onnx", Precision.FP16, "onnxruntime-cuda", "onnxruntime-cpu"),
+        entry("int8.onnx", Precision.INT8, "onnxruntime-cpu"),
+        entry("fp32.engine", Precision.FP32, "tensorrt", **engine),
+        entry("int8.engine", Precision.INT8, "tensorrt", **engine),
+        entry_for(b"{}", "report.json", "report"),
+    ]
+    write_bundle(tmp_path / "model.quill", quadrants.spec, {}, files)
+    return Bundle.open(tmp_path / "model.quill")
+
+
+def machine(monkeypatch, gpu=None, works=()):
+    """Make this a machine with ``gpu`` on which the backends ``works`` work."""
+    device = Device("some CPU", "x86_64", 2, (), (gpu,) if gpu else (), None if gpu else "no NVIDIA driver")
+    monkeypatch.setattr(select, "describe_device", lambda: device)
+    monkeypatch.setattr(select, "why_unavailable", lambda name: None if name in works else f"{name} is not here")
+
+
+ORIN = Gpu("Orin", "8.7", "12.6", 8 << 30)
+H100 = Gpu("H100", "9.0", "13.0", 80 << 30)
+
+
+@pytest.mark.parametrize(
+    ("works", "asked", "chosen"),
+    [
+        (("onnxruntime-cpu", "openvino"), {}, ("int8.onnx", "onnxruntime-cpu")),
+        (("onnxruntime-cpu", "openvino"), {"backend": "openvino"}, ("fp32.onnx", "openvino")),
+        (("openvino",), {}, ("fp32.onnx", "openvino")),
+        (("onnxruntime-cpu", "openvino"), {"precision": Precision.FP16}, ("fp16.onnx", "onnxruntime-cpu")),
+        (("onnxruntime-cuda", "onnxruntime-cpu"), {}, ("fp16.onnx", "onnxruntime-cuda")),
+        (("onnxruntime-cuda", "onnxruntime-cpu"), {"precision": Precision.INT8}, ("int8.onnx", "onnxruntime-cpu")),
+        (("tensorrt", "onnxruntime-cuda"), {}, ("int8.engine", "tensorrt")),
+        (("tensorrt",), {"backend": "tensorrt", "precision": Precision.FP32}, ("fp32.engine", "tensorrt")),
+    ],
+)
+def test_the_likely_fastest_that_works_is_chosen(monkeypatch, bundle, works, asked, chosen):
+    machine(monkeypatch, ORIN, works)
+
+    entry, backend = choose(bundle, **asked)
+
+    assert (entry.path, backend) == chosen
+
+
+def test_an_engine_for_another_gpu_is_passed_over(monkeypatch, bundle):
+    machine(monkeypatch, H100, ("tensorrt", "onnxruntime-cpu"))
+
+    assert choose(bundle)[1] == "onnxruntime-cpu"
+    with pytest.raises(BackendUnavailable, match=r"int8\.engine is built for compute capability 8\.7, this H100 has 9"):
+        choose(bundle, "tensorrt")
+
+
+def test_where_nothing_runs_each_reason_is_named(monkeypatch, bundle):
+    machine(monkeypatch)
+
+    with pytest.raises(BackendUnavailable) as error:
+        choose(bundle)
+
+    message = str(error.value)
+    assert "expected something in model.quill that runs on some CPU (x86_64), 2 cores, no NVIDIA driver; " in message
+    assert "it holds onnxruntime-cpu fp16, onnxruntime-cpu fp32, onnxruntime-cpu int8, onnxruntime-cuda fp16" in message
+    for name in ("tensorrt", "onnxruntime-cuda", "onnxruntime-cpu", "openvino"):
+        assert f"{name} is not here" in message
+    assert "tensorrt-rtx is not here" not in message  # the bundle has nothing for it
+
+
+def test_without_any_engine_library_the_extras_to_install_are_named(monkeypatch, bundle):
+    for package in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(BackendUnavailable) as error:
+        choose(bundle)
+
+    assert "pip install 'quillrt[ort]'" in str(error.value)
+    assert "pip install 'quillrt[openvino]'" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"backend": "tensorrt-rtx"}, "model.quill holds no file for tensorrt-rtx"),
+        ({"backend": "openvino", "precision": Precision.INT8}, "model.quill holds no int8 file for openvino"),
+        ({"precision": Precision.BF16}, "none in the precision asked for"),
+    ],
+)
+def test_what_the_bundle_does_not_hold_is_said(bundle, asked, message):
+    with pytest.raises(BackendUnavailable, match=message):
+        choose(bundle, **asked)
+
+
+def test_an_unknown_backend_is_no_missing_file(bundle):
+    with pytest.raises(ConfigError, match="expected a backend out of .* found 'abacus'"):
+        choose(bundle, "abacus")
+
+
+def test_the_driver_is_not_asked_for_a_cpu_backend(monkeypatch, bundle):
+    def woken():
+        raise AssertionError("asked for the GPU")
+
+    monkeypatch.setattr(select, "describe_device", woken)
+    monkeypatch.setattr(select, "why_unavailable", lambda name: None)
+
+    assert why_not(bundle, "onnxruntime-cpu") is None
+
+
+def test_the_session_of_a_bundle_answers(bundle, quadrants):
+    pytest.importorskip("onnxruntime")
+    batch = np.ones((2, 1, 8, 8), np.float32)
+
+    with open_bundle_session(bundle, "onnxruntime-cpu", Precision.FP32) as session:
+        np.testing.assert_allclose(session.run(batch), quadrants.logits(batch), atol=1e-6)
