@@ -16,7 +16,7 @@ test: check
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p quillrt
+	$(BIN)/mypy $(addprefix -p quillrt.,$(FOLDERS))
 
 fmt: $(VENV)/packages
 	$(BIN)/ruff check --fix .

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
-from quillrt.cli.options import Config, DataRoot, Debug, Json, Quiet, Seed, save_config
+from quillrt.cli.options import Config, DataRoot, Debug, Json, ModelDataset, Quiet, Seed, save_config
 
 if TYPE_CHECKING:
     from quillrt.compile.pipeline import Images
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from quillrt.compile.verify import Verdict
 
 SourcePath = Annotated[Path, typer.Argument(metavar="SOURCE", help="A checkpoint (.safetensors) or an ONNX file.")]
-OptionalDataset = Annotated[
-    str | None, typer.Option("--dataset", help="Data set that calibrates and judges; the checkpoint's own by default.")
-]
 Labels = Annotated[str | None, typer.Option("--labels", help="For an ONNX file: its classes, as in A,B,C.")]
 Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std.")]
 Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std.")]
@@ -34,7 +30,7 @@ def calibrate(
     ctx: typer.Context,
     source: SourcePath,
     output: Annotated[Path, typer.Option("--output", "-o", help="The table to write.")] = Path("runs/calibration.json"),
-    dataset: OptionalDataset = None,
+    dataset: ModelDataset = None,
     data_root: DataRoot = None,
     labels: Labels = None,
     mean: Mean = None,
@@ -78,7 +74,7 @@ def compile(  # noqa: A001 - the verb's name
             "--target", help="onnxruntime-cpu, tensorrt or tensorrt-rtx; repeat. Default: all that build here."
         ),
     ] = None,
-    dataset: OptionalDataset = None,
+    dataset: ModelDataset = None,
     data_root: DataRoot = None,
     calibration: Annotated[Path | None, typer.Option("--calibration", help="A table of quillrt calibrate.")] = None,
     method: Method = "minmax",
@@ -124,7 +120,7 @@ def compile(  # noqa: A001 - the verb's name
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A .quill bundle.")],
-    dataset: OptionalDataset = None,
+    dataset: ModelDataset = None,
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of accuracy it may lose.")] = 0.5,
@@ -137,11 +133,12 @@ def verify(
     from quillrt.compile import verify as verification
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.errors import AccuracyError
-    from quillrt.train.datasets import load_dataset
+    from quillrt.train.datasets import load_dataset_for
 
     opened = Bundle.open(bundle)
-    name = dataset or dataset_of(opened.manifest.source)
-    images = load_dataset(name, data_root).part(part)
+    manifest = opened.manifest
+    name, splits = load_dataset_for(manifest.model.labels, manifest.training, dataset, data_root)
+    images = splits.part(part)
     verdicts = verification.verify(opened, images, max_drop, tracker(quiet))
     if as_json:
         print_json([asdict(v) for v in verdicts])
@@ -163,25 +160,11 @@ def _load(source: Path, labels: str | None, mean: float | None, std: float | Non
 
 def _images(source: Source, dataset: str | None, data_root: Path | None) -> Images:
     from quillrt.compile.pipeline import Images
-    from quillrt.train.datasets import load_dataset
+    from quillrt.train.datasets import load_dataset_for
 
-    name = dataset or dataset_of(source.record)
-    splits = load_dataset(name, data_root)
+    training = source.checkpoint.training if source.checkpoint else {}
+    name, splits = load_dataset_for(source.spec.labels, training, dataset, data_root)
     return Images(name, splits.train, splits.validation)
-
-
-def dataset_of(record: Mapping[str, Any]) -> str:
-    """Return the data set that a source's record names.
-
-    Raises:
-        ConfigError: it names none, as for an ONNX file.
-    """
-    from quillrt.runtime.errors import ConfigError
-
-    name = record.get("training", {}).get("dataset")
-    if name is None:
-        raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
-    return str(name)
 
 
 def _print_verdicts(title: str, verdicts: tuple[Verdict, ...]) -> None:

@@ -102,7 +102,9 @@ def inspect(
         f"{bundle.name}: {model.input.name} {model.input.text()} -> {model.output.name} {model.output.text()}; "
         f"labels {' '.join(model.labels)}; {model.preprocessing}"
     )
-    print_table(title, ("file", "precision", "runs on", "builds for", "products built in", "KiB", "validation accuracy"), rows)
+    print_table(
+        title, ("file", "precision", "runs on", "builds for", "products built in", "KiB", "validation accuracy"), rows
+    )
 
 
 def _accuracy(measured: Any) -> str:
@@ -117,8 +119,9 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
     device = describe_device()
     packages = versions(
-        *["quillrt", "numpy", "pillow", "typer", "torch", "torchvision", "safetensors", "scikit-learn", "matplotlib", "onnx", "onnxscript"],
-        *["onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "pycuda", "cuda-python", "psutil"],
+        *("quillrt", "numpy", "pillow", "typer", "torch", "torchvision", "safetensors", "scikit-learn", "matplotlib"),
+        *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
+        *("pycuda", "cuda-python", "psutil"),
     )
     backends = {name: why_unavailable(name) for name in BACKENDS}
     if as_json:

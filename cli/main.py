@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 
 import typer
@@ -24,9 +24,9 @@ app = typer.Typer(
 def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """Train, calibrate, compile, run and measure handwriting recognition for edge devices."""
     if version:
-        from importlib.metadata import version as installed
+        from quillrt.runtime.versions import versions
 
-        print(f"quillrt {installed('quillrt')}")  # noqa: T201
+        print(f"quillrt {versions('quillrt')['quillrt']}")  # noqa: T201
         raise typer.Exit
 
 
@@ -37,22 +37,32 @@ for group in (training, compiling, device, measuring, demo):
 
 def main() -> None:
     """Run the command line: 0 done, 1 a foreseen error in one line, 2 wrong usage, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8: they go out as they came in
     try:
-        app(prog_name="quillrt")
+        try:
+            app(prog_name="quillrt")
+        finally:
+            _flush()
     except QuillError as error:
         if debugging():
             raise
         _fail(str(error))
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         if debugging():
             raise
         _fail(f"{error.strerror or error}: {error.filename or 'input or output'}; check path, permissions and disk")
-    except KeyboardInterrupt:
-        print("quillrt: interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+
+
+def _flush() -> None:
+    """Write out what stdout still holds; raise if the disk is full or the reader went away."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None  # or the interpreter would try again at its end, and complain
+        raise
 
 
 def _fail(message: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
-from quillrt.cli.options import Config, DataRoot, Dataset, Debug, Json, Quiet, Threads, save_config
+from quillrt.cli.options import Config, DataRoot, Debug, Json, ModelDataset, Quiet, Threads, save_config
 
 
 def bench(
@@ -18,13 +18,13 @@ def bench(
         Path | None, typer.Option("--checkpoint", help="What it was compiled from: adds PyTorch's rows.")
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", min=1, help="Images in a query; repeatable. [default: 1, 64]")
+        list[int] | None, typer.Option("--batch", min=1, help="Images in a query; repeatable; 1 and 64 if not given.")
     ] = None,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.01, help="Measured per row; a slow row takes longer, for 65 queries.")
     ] = 3.0,
     threads: Threads = 1,
-    dataset: Dataset = "digits",
+    dataset: ModelDataset = None,
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
     backend: Annotated[
@@ -45,12 +45,12 @@ def bench(
 
     settings = Settings(batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads)
     opened = Bundle.open(bundle)
-    images = load_dataset(dataset, data_root).part(part)
+    name = dataset or opened.manifest.training.get("dataset", "digits")
     result = run(
         opened,
         checkpoint,
-        images,
-        f"{dataset} {part}",
+        load_dataset(name, data_root).part(part),
+        f"{name} {part}",
         settings,
         output,
         backend or (),

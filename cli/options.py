@@ -39,6 +39,8 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
         table = tomllib.loads(value.read_text(encoding="utf-8")).get(verb, {})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise typer.BadParameter(f"expected a TOML file, but {value}: {error}") from error
+    if not isinstance(table, dict):
+        raise typer.BadParameter(f"expected a table [{verb}] in {value}, found {verb} = {table!r}")
     names = {name.lstrip("-"): p.name for p in ctx.command.params for name in p.opts}
     unknown = sorted(set(table) - set(names))
     if unknown:
@@ -63,10 +65,10 @@ def save_config(ctx: typer.Context, path: Path) -> None:
 
 
 def _toml(value: Any) -> str:
-    """Return a TOML literal; JSON's strings, numbers, booleans and arrays are TOML's too."""
+    """Return a TOML literal; JSON's strings, numbers and booleans are TOML's too, but for escapes beyond 16 bits."""
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value if isinstance(value, bool | int | float | str) else str(value))
+    return json.dumps(value if isinstance(value, bool | int | float | str) else str(value), ensure_ascii=False)
 
 
 Config = Annotated[
@@ -88,6 +90,9 @@ Dataset = Annotated[
         "--dataset",
         help="digits, mnist, emnist-letters, emnist-balanced, emnist-byclass, kmnist, fashion-mnist or folder:PATH.",
     ),
+]
+ModelDataset = Annotated[
+    str | None, typer.Option("--dataset", help="As for train; by default what the model was trained on.")
 ]
 DataRoot = Annotated[
     Path | None,

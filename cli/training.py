@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +26,7 @@ from quillrt.cli.options import (
     save_config,
 )
 from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.files import write_text
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.session import Session, SessionOptions
 from quillrt.train.config import DEVICES, OPTIMIZERS, SCHEDULES, TrainConfig
@@ -43,6 +46,7 @@ Momentum = Annotated[float, typer.Option("--momentum", help="Momentum of sgd.")]
 WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Pull of the weights to zero.")]
 Schedule = Annotated[str, typer.Option("--schedule", help="Learning rate over time: " + ", ".join(SCHEDULES) + ".")]
 Device = Annotated[str, typer.Option("--device", help=", ".join(DEVICES) + "; auto takes a GPU if there is one.")]
+TrainingThreads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
 Classes = Annotated[
     str | None, typer.Option("--classes", metavar="A,B,C", help="Use these labels of the data set only, in this order.")
 ]
@@ -65,7 +69,7 @@ def train(
     schedule: Schedule = TrainConfig.schedule,
     seed: Seed = TrainConfig.seed,
     device: Device = TrainConfig.device,
-    threads: Threads = None,
+    threads: TrainingThreads = None,
     output: Output = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -103,7 +107,7 @@ def finetune(
     schedule: Schedule = TrainConfig.schedule,
     seed: Seed = TrainConfig.seed,
     device: Device = TrainConfig.device,
-    threads: Threads = None,
+    threads: TrainingThreads = None,
     output: Output = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -117,7 +121,7 @@ def finetune(
         from quillrt.train.datasets import load_dataset
     start = load_checkpoint(checkpoint)
     settings, path = _start(ctx, output or Path("runs", f"{checkpoint.stem}-on-{_file_name(dataset)}.safetensors"))
-    splits = _chosen(load_dataset(dataset, data_root), classes)
+    splits = _chosen(load_dataset(dataset, data_root, start.spec.preprocessing), classes)
     tuned = finetuning.finetune(
         start, splits, settings, freeze or (), track=tracker(quiet), on_epoch=_epoch_line(quiet, settings)
     )
@@ -147,7 +151,7 @@ def evaluate(
         from quillrt.train import evaluation
         from quillrt.train.datasets import load_dataset
     with _open(model, backend, precision_of(precision), SessionOptions(threads=threads)) as session:
-        images = _chosen(load_dataset(dataset, data_root), classes).part(part)
+        images = _chosen(load_dataset(dataset, data_root, session.spec.preprocessing), classes).part(part)
         result = evaluation.evaluate(session, images, track=tracker(quiet))
     title = f"{model.name} on {dataset} ({part}): {result.accuracy:.2%} of {result.n:,} images"
     report = {"model": str(model), "dataset": dataset, "part": part, **result.to_json()}
@@ -187,7 +191,7 @@ def _chosen(splits: Splits, classes: str | None) -> Splits:
     return splits if classes is None else splits.only([name.strip() for name in classes.split(",")])
 
 
-def _epoch_line(quiet: bool, settings: TrainConfig) -> Any:
+def _epoch_line(quiet: bool, settings: TrainConfig) -> Callable[[Epoch], None]:
     def line(epoch: Epoch) -> None:
         note(
             f"epoch {epoch.number}/{settings.epochs}: loss {epoch.loss:.4f}, "
@@ -207,23 +211,19 @@ def _finish(checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path, as
     save_checkpoint(path, replace(checkpoint, training={"dataset": dataset, **checkpoint.training}))
     with EagerSession(checkpoint) as session:
         result = judge(session, splits.test)
-    parameters = sum(parameter.numel() for parameter in checkpoint.module().parameters())
-    seconds = checkpoint.training["seconds"]
+    said = {
+        "path": str(path),
+        "accuracy": result.accuracy,
+        "n": result.n,
+        "seconds": checkpoint.training["seconds"],
+        "parameters": sum(parameter.numel() for parameter in checkpoint.module().parameters()),
+    }
     if as_json:
-        print_json(
-            {
-                "path": str(path),
-                "accuracy": result.accuracy,
-                "n": result.n,
-                "seconds": seconds,
-                "parameters": parameters,
-            }
-        )
+        print_json(said)
         return
-    row = (str(path), f"{result.accuracy:.2%}", f"{result.n:,}", f"{seconds:.1f}", f"{parameters:,}")
-    print_table(
-        f"{checkpoint.model} on {dataset}", ("checkpoint", "test accuracy", "n", "training s", "parameters"), [row]
-    )
+    columns = ("checkpoint", "test accuracy", "n", "training s", "parameters")
+    row = (said["path"], f"{result.accuracy:.2%}", f"{result.n:,}", f"{said['seconds']:.1f}", f"{said['parameters']:,}")
+    print_table(f"{checkpoint.model} on {dataset}", columns, [row])
 
 
 def _open(model: Path, backend: str | None, precision: Precision | None, options: SessionOptions) -> Session:
@@ -242,9 +242,6 @@ def _open(model: Path, backend: str | None, precision: Precision | None, options
 
 
 def _write_evaluation(ctx: typer.Context, folder: Path, result: Evaluation, title: str, report: dict[str, Any]) -> None:
-    import json
-
-    from quillrt.runtime.files import write_text
     from quillrt.train.plots import plot_confusion
 
     write_text(folder / "evaluation.json", json.dumps(report, indent=2) + "\n")
@@ -252,5 +249,5 @@ def _write_evaluation(ctx: typer.Context, folder: Path, result: Evaluation, titl
     save_config(ctx, folder / "evaluation.toml")
 
 
-def _percent(scores: dict[str, Any]) -> tuple[str, str, str]:
-    return tuple(f"{100 * scores[name]:.2f}" for name in ("precision", "recall", "f1"))  # type: ignore[return-value]
+def _percent(scores: dict[str, float]) -> list[str]:
+    return [f"{100 * scores[name]:.2f}" for name in ("precision", "recall", "f1")]

@@ -81,7 +81,9 @@ def _read_zip(path: Path) -> dict[str, bytes]:
                 )
             files = {info.filename: archive.read(info) for info in infos}
     except OSError as error:
-        raise BundleError(f"expected a bundle at {path}, but {error.strerror or error}; quillrt compile makes one") from error
+        raise BundleError(
+            f"expected a bundle at {path}, but {error.strerror or error}; quillrt compile makes one"
+        ) from error
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise BundleError(
             f"expected a .quill bundle, but {path} is no zip, truncated or damaged ({error}); copy it or make it again"

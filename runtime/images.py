@@ -54,7 +54,8 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow's own conversion clips 16 bits instead of scaling
-        return np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        levels: NDArray[np.uint8] = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return levels
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -75,6 +75,12 @@ class Manifest:
     source: Mapping[str, Any]
     entries: tuple[Entry, ...]
 
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """The record of the model's training; empty for what came from an ONNX file."""
+        record: Mapping[str, Any] = self.source.get("training", {})
+        return record
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, the schema's version first."""
         return {"schema": SCHEMA, **asdict(self)}

@@ -32,7 +32,9 @@ def why_not(bundle: Bundle, backend: str, precision: Precision | None = None) ->
     if reason := why_unavailable(backend):
         return reason
     fits = entry.built_for.get("compute_capabilities")
-    gpus = describe_device().gpus if fits else ()  # asking the driver takes time that no CPU backend should wait for
+    if not fits:
+        return None  # without asking the driver, which takes time that no CPU backend should wait for
+    gpus = describe_device().gpus
     if gpus and gpus[0].compute_capability not in fits:
         return (
             f"{entry.path} is built for compute capability {', '.join(fits)}, "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line knows the options before it needs numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
-from .spec import ModelSpec
+    from .spec import ModelSpec
 
 _S = TypeVar("_S", bound="Session")
 

@@ -106,7 +106,9 @@ class ModelSpec:
                 side: tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in data[side])
                 for side in ("inputs", "outputs")
             }
-            return cls(labels=tuple(map(str, data["labels"])), preprocessing=Preprocessing(**data["preprocessing"]), **tensors)
+            return cls(
+                labels=tuple(map(str, data["labels"])), preprocessing=Preprocessing(**data["preprocessing"]), **tensors
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise SpecError(f"expected a model spec, found one that lacks or misspells {error}") from error
 

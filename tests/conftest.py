@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: a classifier whose answers are known by hand, a bundle of it, and the command itself."""
+"""Fixtures shared by all tests: a classifier whose answers are known by hand, a bundle of it, and the command."""
 
 import sys
 from dataclasses import dataclass
@@ -71,11 +71,11 @@ def quadrants_bundle(quadrants, tmp_path):
 
 @pytest.fixture
 def draw():
-    """Write an image of 16 x 16 whose quadrant ``k`` is white on black: ``quadrants`` recognizes it."""
+    """Write an image whose quadrant ``k`` is white on black: ``quadrants`` recognizes it."""
 
     def draw(path, k):
-        pixels = np.zeros((16, 16), np.uint8)
-        pixels[8 * (k // 2) :, 8 * (k % 2) :][:8, :8] = 255
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[4 * (k // 2) :, 4 * (k % 2) :][:4, :4] = 255
         Image.fromarray(pixels).save(path)
         return path
 

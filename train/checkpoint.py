@@ -99,7 +99,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 f"expected a checkpoint of schema {SCHEMA} at most, but {path} has {meaning['schema']}; upgrade quillrt"
             )
         spec = ModelSpec.from_json(meaning["spec"])
-        checkpoint = Checkpoint(meaning["model"], spec, weights, meaning["training"])
+        checkpoint = Checkpoint(str(meaning["model"]), spec, weights, meaning["training"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"expected a checkpoint that quillrt wrote, but {path} lacks its metadata ({error!r}); train one"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,13 +69,14 @@ class Splits:
         return replace(self, train=chosen(self.train), validation=chosen(self.validation), test=chosen(self.test))
 
 
-def load_dataset(name: str, data_root: Path | None = None) -> Splits:
+def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing = Preprocessing()) -> Splits:
     """Return the data set ``name``; the same images lie in the same parts every time.
 
     Args:
         name: ``digits``, a name in ``SOURCES``, or ``folder:PATH`` with one folder of images per class.
         data_root: folder in torchvision's layout, may be read-only; by default the environment's ``QUILLRT_DATA``, else
             ``quillrt`` in the user's cache, where what lacks is downloaded to.
+        recipe: how a folder's images, which have any size, are fitted; a trained model wants its own.
 
     Raises:
         DataError: unknown name, or the data cannot be had or are damaged.
@@ -83,16 +85,38 @@ def load_dataset(name: str, data_root: Path | None = None) -> Splits:
     """
     if name in SOURCES:
         train, test = read_source(name, data_root or _default_root())
-        return _with_validation(train, test, min(_VALIDATION, len(train) // 10), SOURCES[name].fit)
+        return _with_validation(train, test, min(_VALIDATION, len(train) // 10), Preprocessing(fit=SOURCES[name].fit))
     if name == "digits":
-        images = read_digits()
+        images, recipe = read_digits(), Preprocessing()
     elif name.startswith(_FOLDER):
-        images = read_folder(Path(name.removeprefix(_FOLDER)).expanduser(), Preprocessing())
+        images = read_folder(Path(name.removeprefix(_FOLDER)).expanduser(), recipe)
     else:
         raise DataError(f"expected a data set out of digits, {', '.join(SOURCES)} or {_FOLDER}PATH, found {name!r}")
     fifth = round(len(images) / 5)
     rest, test = hold_out(images, fifth)
-    return _with_validation(rest, test, fifth, Preprocessing().fit)
+    return _with_validation(rest, test, fifth, recipe)
+
+
+def load_dataset_for(
+    labels: tuple[str, ...], training: Mapping[str, Any], name: str | None, data_root: Path | None = None
+) -> tuple[str, Splits]:
+    """Return the name and the parts of a data set for a model, labelled in the model's order.
+
+    Args:
+        labels: the model's.
+        training: the record of its training; where ``name`` is ``None``, the data set is the one it names.
+        name: as for ``load_dataset``.
+        data_root: as for ``load_dataset``.
+
+    Raises:
+        ConfigError: no name is given and none recorded, or the data set lacks a label.
+        DataError: see ``load_dataset``.
+    """
+    name = name or training.get("dataset")
+    if name is None:
+        raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
+    splits = load_dataset(name, data_root)
+    return name, splits if splits.classes == labels else splits.only(labels)
 
 
 def _default_root() -> Path:
@@ -101,12 +125,14 @@ def _default_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quillrt"
 
 
-def _with_validation(rest: ImageSet, test: ImageSet, count: int, fit: str) -> Splits:
+def _with_validation(rest: ImageSet, test: ImageSet, count: int, recipe: Preprocessing) -> Splits:
     train, validation = hold_out(rest, count)
     if not (len(train) and len(validation) and len(test)):
         raise DataError(f"expected images for train, validation and test, but there are only {len(rest) + len(test)}")
     mean, std = _mean_and_std(train)
-    return Splits(train, validation, test, Preprocessing(mean=mean, std=std, fit=fit))
+    if std == 0:
+        raise DataError(f"expected images with ink, but all {len(train)} training images are of one grey level")
+    return Splits(train, validation, test, replace(recipe, mean=mean, std=std))
 
 
 def _mean_and_std(images: ImageSet) -> tuple[float, float]:

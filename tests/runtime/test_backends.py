@@ -10,7 +10,6 @@ from quillrt.runtime.errors import BackendUnavailable, ConfigError, QuillError, 
 from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.tensorrt_api import FAMILIES
 
-
 REASONS = {name: why_unavailable(name) for name in BACKENDS}
 
 
@@ -106,7 +105,7 @@ def test_what_is_no_model_is_refused_in_one_line(backend, quadrants):
 
 @pytest.mark.parametrize("ask", [why_unavailable, lambda name: open_session(name, b"", None)])
 def test_an_unknown_backend_is_refused_with_the_list_of_known_ones(ask):
-    with pytest.raises(ConfigError, match="tensorrt, tensorrt-rtx, onnxruntime-cuda, .* found 'abacus'"):
+    with pytest.raises(ConfigError, match=r"tensorrt, tensorrt-rtx, onnxruntime-cuda, .* found 'abacus'"):
         ask("abacus")
 
 

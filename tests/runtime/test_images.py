@@ -1,6 +1,7 @@
 import os
 import struct
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -170,11 +171,8 @@ def test_a_damaged_file_is_read_or_refused_without_a_warning(kind, damage):
     for place, value in damage:
         content[int(place * len(content))] = value
 
-    try:
+    with suppress(ImageError):
         grey = read_image(bytes(content))
-    except ImageError as error:
-        assert str(error).startswith("expected ")
-    else:
         assert grey.dtype == np.uint8
         assert grey.ndim == 2
 

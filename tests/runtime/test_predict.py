@@ -62,6 +62,17 @@ def test_the_likeliest_come_first_and_equals_in_the_order_of_labels(session):
     np.testing.assert_allclose([share for _, share in found.top], [BRIGHT] + 3 * [(1 - BRIGHT) / 3], rtol=1e-6)
 
 
+def test_a_hundred_equals_keep_the_order_of_labels(session, monkeypatch):
+    labels = tuple(str(k) for k in range(100))
+    spec = replace(session.spec, labels=labels, outputs=(TensorSpec("logits", "float32", (None, 100)),))
+    monkeypatch.setattr(session, "_spec", spec)
+    monkeypatch.setattr(session, "_logits", lambda batch: np.where(np.arange(100) % 3, 0, 1)[None].astype(np.float32))
+
+    (found,) = predict(session, [("x", quadrant(0))], top_k=100)
+
+    assert [label for label, _ in found.top] == sorted(labels, key=lambda label: (int(label) % 3 > 0, int(label)))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_the_batch_size_changes_nothing_but_the_batches(session, batch_size):
     images = [(str(n), quadrant(n % 4)) for n in range(5)]

@@ -130,9 +130,7 @@ def test_the_aspect_is_kept_to_a_pixel(ink):
 
 @given(INK, st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
 def test_where_on_the_paper_a_character_stands_does_not_matter(ink, above, below, left, right):
-    np.testing.assert_array_equal(
-        centre_character(np.pad(ink, ((above, below), (left, right)))), centre_character(ink)
-    )
+    np.testing.assert_array_equal(centre_character(np.pad(ink, ((above, below), (left, right)))), centre_character(ink))
 
 
 @given(INK)

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ def test_the_likely_fastest_that_works_is_chosen(monkeypatch, bundle, works, ask
     assert (entry.path, backend) == chosen
 
 
+def test_a_cpu_is_not_given_fp16_that_it_computes_through_casts(monkeypatch, bundle):
+    machine(monkeypatch, works=("onnxruntime-cpu",))
+    without_int8 = tuple(entry for entry in bundle.entries if entry.path != "int8.onnx")
+
+    entry, _ = choose(replace(bundle, manifest=replace(bundle.manifest, entries=without_int8)))
+
+    assert entry.path == "fp32.onnx"
+
+
 def test_an_engine_for_another_gpu_is_passed_over(monkeypatch, bundle):
     machine(monkeypatch, H100, ("tensorrt", "onnxruntime-cpu"))
 
@@ -113,7 +123,7 @@ def test_what_the_bundle_does_not_hold_is_said(bundle, asked, message):
 
 
 def test_an_unknown_backend_is_no_missing_file(bundle):
-    with pytest.raises(ConfigError, match="expected a backend out of .* found 'abacus'"):
+    with pytest.raises(ConfigError, match=r"expected a backend out of .* found 'abacus'"):
         choose(bundle, "abacus")
 
 

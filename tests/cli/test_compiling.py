@@ -1,0 +1,101 @@
+"""calibrate, compile and verify as a user types them, on a small ONNX classifier and a folder of images."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quillrt.runtime.bundle import Bundle
+
+
+@pytest.fixture
+def model(quadrants, tmp_path):
+    (tmp_path / "quadrants.onnx").write_bytes(quadrants.onnx)
+    return tmp_path / "quadrants.onnx"
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Options that describe the model, with a data set of ten noisy images of each class in a folder."""
+    rng = np.random.default_rng(0)
+    for k, label in enumerate(["ne", "nw", "se", "sw"]):  # sorted, as a folder's classes are
+        (tmp_path / "images" / label).mkdir(parents=True)
+        row, column = (4 * (label[0] == "s"), 4 * (label[1] == "e"))
+        for i in range(10):
+            pixels = rng.integers(0, 60, (28, 28)).astype(np.uint8)
+            pixels[row * 7 // 2 :, column * 7 // 2 :][:14, :14] += 150
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{k}{i}.png")
+    return ["--dataset", f"folder:{tmp_path / 'images'}", "--labels", "nw,ne,sw,se", "--mean", 0.5, "--std", 0.5]
+
+
+@pytest.fixture
+def compiled(quillrt, model, options, tmp_path):
+    code, out, err = quillrt("compile", model, *options, "--samples", 16, "--target", "onnxruntime-cpu", "--json")
+    assert code == 0, err
+    return tmp_path / "quadrants.quill", json.loads(out)
+
+
+def test_compile_writes_a_bundle_and_says_how_its_files_did(compiled) -> None:
+    path, report = compiled
+    bundle = Bundle.open(path)
+    assert report["sha256"] == bundle.sha256
+    assert bundle.manifest.model.labels == ("nw", "ne", "sw", "se")
+    ran = {(v["path"], v["backend"]): v for v in report["verdicts"] if v["n"]}
+    assert ran["model.fp32.onnx", "onnxruntime-cpu"]["accuracy"] == 1
+    assert ran["model.int8.onnxruntime-cpu.onnx", "onnxruntime-cpu"]["agreement"] == 1
+    assert path.with_suffix(".toml").read_text().startswith("[compile]")
+
+
+def test_a_table_made_before_gives_the_same_int8_graph(quillrt, model, options, compiled, tmp_path) -> None:
+    path, _ = compiled
+    table = tmp_path / "table.json"
+    assert quillrt("calibrate", model, *options, "--samples", 16, "-o", table)[0] == 0
+    again = tmp_path / "again.quill"
+    arguments = ["--calibration", table, "--target", "onnxruntime-cpu", "-o", again]
+    assert quillrt("compile", model, *options, *arguments)[0] == 0
+    name = "model.int8.onnxruntime-cpu.onnx"
+    assert Bundle.open(again).files[name] == Bundle.open(path).files[name]
+
+
+def test_the_saved_configuration_compiles_the_same_again(quillrt, model, compiled) -> None:
+    path, _ = compiled
+    first = path.read_bytes()
+    path.unlink()
+    assert quillrt("compile", model, "--config", path.with_suffix(".toml"))[0] == 0
+    assert path.read_bytes() == first
+
+
+def test_verify_passes_and_shows_what_cannot_run(quillrt, options, compiled) -> None:
+    code, out, _ = quillrt("verify", compiled[0], *options[:2])
+    assert code == 0
+    assert "not run here" in out
+    assert "100.00 %" in out
+
+
+def test_verify_needs_to_know_the_data_set(quillrt, compiled) -> None:
+    code, out, err = quillrt("verify", compiled[0])
+    assert (code, out) == (1, "")
+    assert err.startswith("quillrt: error: expected --dataset")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--precision", "int4"], "expected a precision out of"),
+        (["--precision", "fp8"], "expected a precision out of fp32, fp16, int8, found fp8"),
+        (["--target", "tpu"], "expected a target out of"),
+        (["--method", "guess"], "expected a method out of"),
+        (["--calibration", "nowhere.json"], "expected a calibration table at nowhere.json"),
+        (["--labels", "a,b"], "2 labels"),
+        (["--labels", "a,b,c,d"], "expected"),
+        (["--fit", "stretch"], "fit must be one of"),
+        (["--std", "0"], "std positive"),
+    ],
+)
+def test_bad_options_are_one_line_and_nothing_is_written(quillrt, model, options, tmp_path, arguments, message) -> None:
+    code, out, err = quillrt("compile", model, *options, *arguments, "--quiet", "-o", tmp_path / "out" / "model.quill")
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

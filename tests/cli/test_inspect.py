@@ -1,0 +1,77 @@
+import hashlib
+import json
+import platform
+
+import numpy as np
+import pytest
+
+from quillrt.compile.bundle_writer import entry_for, write_bundle
+from quillrt.runtime.backends import BACKENDS, why_unavailable
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.runtime.spec import character_spec
+
+LABELS = ("[", "]", "[bold]", ":", ":smile:", "é")  # what a table drawer would like to interpret
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    measured = {"tensorrt": {"dataset": "digits", "part": "validation", "n": 270, "accuracy": 0.98765}}
+    files = [
+        entry_for(
+            b"e" * 2048,
+            "model.int8.tensorrt.engine",
+            "engine",
+            precision=Precision.INT8,
+            backends=("tensorrt",),
+            measured=measured,
+        ),
+        entry_for(b"g" * 1024, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt",)),
+        entry_for(b"{}", "report.json", "report"),
+    ]
+    write_bundle(tmp_path / "model.quill", character_spec(LABELS, Preprocessing(8, 8)), {"kind": "onnx"}, files)
+    return tmp_path / "model.quill"
+
+
+def test_inspect_shows_what_a_bundle_holds(quillrt, bundle):
+    code, out, err = quillrt("inspect", bundle)
+
+    assert (code, err) == (0, "")
+    assert "model.quill: image (N, 1, 8, 8) -> logits (N, 6)" in out
+    assert "labels [ ] [bold] : :smile: é" in out
+    engine, graph, report = (line for line in out.splitlines() if "model.int8" in line or "report.json" in line)
+    assert all(word in engine for word in ("model.int8.tensorrt.engine", "int8", "tensorrt", " 2 ", "98.77 %", "270"))
+    assert all(word in graph for word in ("model.int8.onnx", "int8", "tensorrt", " 1 "))
+    assert "int8" not in report
+
+
+def test_inspect_as_json_is_the_manifest_and_its_fingerprint(quillrt, bundle):
+    code, out, _ = quillrt("inspect", bundle, "--json")
+
+    found = json.loads(out)
+    assert code == 0
+    assert found["sha256"] == Bundle.open(bundle).sha256
+    assert found["model"]["labels"] == list(LABELS)
+    assert [entry["sha256"] for entry in found["entries"]] == [
+        hashlib.sha256(data).hexdigest() for data in (b"e" * 2048, b"g" * 1024, b"{}")
+    ]
+
+
+def test_doctor_names_this_machine_its_packages_and_every_backend(quillrt):
+    code, out, err = quillrt("doctor")
+
+    assert (code, err) == (0, "")
+    assert platform.machine() in out
+    assert np.__version__ in out
+    assert all(name in out for name in BACKENDS)
+
+
+def test_doctor_as_json_gives_each_backend_its_reason(quillrt):
+    code, out, _ = quillrt("doctor", "--json")
+
+    found = json.loads(out)
+    assert code == 0
+    assert found["python"] == platform.python_version()
+    assert found["packages"]["numpy"] == np.__version__
+    assert found["backends"] == {name: why_unavailable(name) for name in BACKENDS}

@@ -1,0 +1,214 @@
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+BRIGHT = 0.998995  # 1 / (1 + 3 exp(-8)): what the classifier of tests/conftest.py gives the white quadrant
+
+
+@pytest.fixture
+def pictures(tmp_path, draw):
+    """Four PNG files in a folder; the name is the label."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k, label in enumerate(("nw", "ne", "sw", "se")):
+        draw(folder / f"{label}.png", k)
+    return folder
+
+
+def test_each_image_gets_a_line_with_its_label_and_probability(quillrt, quadrants_bundle, pictures):
+    code, out, err = quillrt("run", quadrants_bundle, pictures / "sw.png", pictures / "ne.png")
+
+    assert code == 0
+    assert out.splitlines() == [f"{pictures / 'sw.png'}  sw {BRIGHT:.4f}", f"{pictures / 'ne.png'}  ne {BRIGHT:.4f}"]
+    assert err == "model.fp32.onnx on onnxruntime-cpu\n"
+
+
+def test_quiet_leaves_the_note_out(quillrt, quadrants_bundle, pictures):
+    assert quillrt("run", "-q", quadrants_bundle, pictures / "sw.png")[2] == ""
+
+
+def test_a_folder_is_read_in_order_of_names(quillrt, quadrants_bundle, pictures):
+    (pictures / "notes.txt").write_text("not an image")
+
+    code, out, _ = quillrt("run", quadrants_bundle, pictures, "--batch-size", 3)
+
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines()] == ["ne", "nw", "se", "sw"]
+
+
+def test_json_holds_the_same_for_programs(quillrt, quadrants_bundle, pictures):
+    code, out, _ = quillrt("run", quadrants_bundle, pictures, "--json", "--top-k", 2, "--threads", 1)
+
+    assert code == 0
+    found = json.loads(out)
+    assert (found["bundle"], found["file"], found["backend"]) == (
+        str(quadrants_bundle),
+        "model.fp32.onnx",
+        "onnxruntime-cpu",
+    )
+    assert [p["image"] for p in found["predictions"]] == [str(p) for p in sorted(pictures.iterdir())]
+    best, second = found["predictions"][2]["top"]
+    assert best == {"label": "se", "probability": pytest.approx(BRIGHT, abs=1e-6)}
+    assert second == {"label": "nw", "probability": pytest.approx((1 - BRIGHT) / 3, abs=1e-6)}
+
+
+def test_top_k_beyond_the_labels_gives_all(quillrt, quadrants_bundle, pictures):
+    _, out, _ = quillrt("run", quadrants_bundle, pictures / "se.png", "--top-k", 9)
+
+    assert [word for word in out.split()[1:] if word.isalpha()] == ["se", "nw", "ne", "sw"]
+
+
+def test_a_dash_reads_one_image_from_stdin(monkeypatch, quillrt, quadrants_bundle, pictures):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((pictures / "ne.png").read_bytes())))
+
+    code, out, _ = quillrt("run", quadrants_bundle, pictures / "sw.png", "-", "--backend", "onnxruntime-cpu")
+
+    assert code == 0
+    assert out.splitlines()[1] == f"-  ne {BRIGHT:.4f}"
+
+
+def test_the_command_itself_works_with_a_pipe_at_each_end(quadrants_bundle, pictures):
+    done = subprocess.run(
+        [sys.executable, "-m", "quillrt.cli", "run", quadrants_bundle, "-"],
+        input=(pictures / "se.png").read_bytes(),
+        capture_output=True,
+        check=True,
+    )
+
+    assert done.stdout.decode() == f"-  se {BRIGHT:.4f}\n"
+
+
+def test_a_file_name_that_is_no_text_is_still_answered(quadrants_bundle, pictures):
+    odd = pictures.rename(pictures.with_name("\udcff"))  # the byte FF, which no UTF-8 has
+    command = [sys.executable, "-m", "quillrt.cli", "run", "-q", quadrants_bundle, odd / "se.png"]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is en_US.UTF-8
+
+    done = subprocess.run(command, capture_output=True, env=strict)
+
+    assert done.stderr == b""
+    assert done.stdout.endswith(b"/\xff/se.png  se %.4f\n" % BRIGHT)
+
+
+def bomb():
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def newer(bundle):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("manifest.json", b'{"schema": 99}')
+    return content.getvalue()
+
+
+def flipped(bundle):
+    content = bytearray(bundle)
+    content[content.index(b"quadrants") + 1] ^= 1  # the graph's name, inside the ONNX file
+    return bytes(content)
+
+
+BAD_BUNDLES = {
+    "a missing bundle": (None, "No such file or directory"),
+    "a text file": (lambda bundle: b"dear reader,\n", "is no zip, truncated or damaged"),
+    "an empty file": (lambda bundle: b"", "is no zip, truncated or damaged"),
+    "a truncated bundle": (lambda bundle: bundle[: len(bundle) // 2], "is no zip, truncated or damaged"),
+    "a flipped byte": (flipped, "damaged"),
+    "a newer schema": (newer, "upgrade with pip install -U quillrt"),
+}
+BAD_IMAGES = {
+    "a missing image": (None, "No such file or directory"),
+    "a text file": (b"dear reader,\n", "is none; give a PNG or JPEG"),
+    "an empty file": (b"", "is empty (0 bytes)"),
+    "half an image": (b"\x89PNG\r\n\x1a\n", "is none"),
+    "a decompression bomb": (bomb(), "expected at most 64,000,000 pixels"),
+}
+BAD_OPTIONS = {
+    "an unknown backend": (["--backend", "abacus"], "expected a backend out of tensorrt, "),
+    "a backend the bundle has nothing for": (["--backend", "tensorrt-rtx"], "holds no file for tensorrt-rtx"),
+    "an unknown precision": (["--precision", "fp12"], "expected a precision out of fp32, "),
+    "a precision the bundle does not hold": (["--precision", "int8"], "none in the precision asked for"),
+}
+
+
+def assert_one_line(result, phrase):
+    code, out, err = result
+    assert code == 1
+    assert out == ""
+    assert err.startswith("quillrt: error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert phrase in err
+
+
+@pytest.mark.parametrize(("damage", "phrase"), BAD_BUNDLES.values(), ids=BAD_BUNDLES.keys())
+@pytest.mark.parametrize("verb", ["run", "inspect"])
+def test_a_bad_bundle_is_one_line_on_stderr(quillrt, quadrants_bundle, pictures, verb, damage, phrase):
+    if damage is None:
+        quadrants_bundle.unlink()
+    else:
+        quadrants_bundle.write_bytes(damage(quadrants_bundle.read_bytes()))
+
+    assert_one_line(quillrt(verb, quadrants_bundle, *[pictures] * (verb == "run")), phrase)
+
+
+@pytest.mark.parametrize(("content", "phrase"), BAD_IMAGES.values(), ids=BAD_IMAGES.keys())
+def test_a_bad_image_is_one_line_on_stderr_also_after_good_ones(quillrt, quadrants_bundle, pictures, content, phrase):
+    bad = pictures / "zzz.png"
+    if content is not None:
+        bad.write_bytes(content)
+
+    assert_one_line(quillrt("run", "-q", quadrants_bundle, pictures / "ne.png", bad), phrase)
+
+
+def test_a_name_of_two_lines_is_told_in_one(quillrt, quadrants_bundle, tmp_path):
+    assert_one_line(quillrt("run", "-q", quadrants_bundle, tmp_path / "two\nlines.png"), "two lines.png")
+
+
+def test_an_empty_folder_is_one_line_on_stderr(quillrt, quadrants_bundle, tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    assert_one_line(quillrt("run", "-q", quadrants_bundle, tmp_path / "empty"), "it holds none; image files end in")
+
+
+@pytest.mark.parametrize(("options", "phrase"), BAD_OPTIONS.values(), ids=BAD_OPTIONS.keys())
+def test_an_option_that_cannot_be_met_is_one_line_on_stderr(quillrt, quadrants_bundle, pictures, options, phrase):
+    assert_one_line(quillrt("run", quadrants_bundle, pictures, *options), phrase)
+
+
+def test_without_any_engine_library_the_extra_is_named(monkeypatch, quillrt, quadrants_bundle, pictures):
+    for package in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, package, None)
+
+    assert_one_line(quillrt("run", quadrants_bundle, pictures), "pip install 'quillrt[ort]'")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["run", "model.quill"],
+        ["run", "model.quill", "image.png", "--top-k", "0"],
+        ["run", "model.quill", "image.png", "--top-k", "many"],
+        ["run", "model.quill", "image.png", "--batch-size", "0"],
+        ["run", "model.quill", "image.png", "--threads", "0"],
+        ["run", "model.quill", "image.png", "--colour"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_code_2_and_says_so_on_stderr(quillrt, arguments):
+    code, out, err = quillrt(*arguments)
+
+    assert code == 2
+    assert out == ""
+    assert "Usage: quillrt run" in err

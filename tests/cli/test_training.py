@@ -1,0 +1,167 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quillrt.train.checkpoint import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint of one epoch on the digits, and what `train` said about it."""
+    path = tmp_path_factory.mktemp("trained") / "base.safetensors"
+    command = [sys.executable, "-m", "quillrt.cli", "train", "--epochs", "1", "--seed", "3", "--output", path, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return path, json.loads(done.stdout), done.stderr
+
+
+def test_train_writes_a_checkpoint_and_tells_its_accuracy(trained):
+    path, said, err = trained
+    assert said.keys() == {"path", "accuracy", "n", "seconds", "parameters"}
+    assert (said["path"], said["n"], said["parameters"]) == (str(path), 359, 1_199_882)
+    assert 0.5 < said["accuracy"] < 1  # guessing gives 0.1
+    assert err.startswith("epoch 1/1: loss ")
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.training["dataset"] == "digits"
+    assert checkpoint.training["config"]["seed"] == 3
+
+
+def test_config_beside_the_checkpoint_repeats_the_training(trained, quillrt, tmp_path):
+    path, said, _ = trained
+    again = tmp_path / "again.safetensors"
+    code, out, err = quillrt("train", "--config", path.with_suffix(".toml"), "--output", again, "--quiet")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["accuracy"] == said["accuracy"]
+    first, second = load_checkpoint(path), load_checkpoint(again)
+    assert all((second.weights[name] == tensor).all() for name, tensor in first.weights.items())
+
+
+def test_evaluate_agrees_with_train(trained, quillrt, tmp_path):
+    path, said, _ = trained
+    folder = tmp_path / "evaluation"
+    code, out, err = quillrt("evaluate", path, "--output", folder, "--json")
+    assert code == 0, err
+    report = json.loads(out)
+    assert (report["accuracy"], report["n"]) == (said["accuracy"], said["n"])
+    assert np.trace(report["confusion"]) == round(said["accuracy"] * said["n"])
+    assert json.loads((folder / "evaluation.json").read_text()) == report
+    with Image.open(folder / "confusion.png") as image:
+        assert image.format == "PNG"
+
+
+def test_evaluate_shows_a_table_of_another_part(trained, quillrt):
+    code, out, _ = quillrt("evaluate", trained[0], "--part", "validation")
+    assert code == 0
+    assert "validation" in out
+    assert "base.safetensors on digits (validation): " in out
+    assert [line.split()[:2] for line in out.splitlines()][-3:-1] == [["macro", "359"], ["weighted", "359"]]
+
+
+def test_finetune_on_some_classes_with_frozen_layers(trained, quillrt, tmp_path):
+    base, tuned = trained[0], tmp_path / "tuned.safetensors"
+    options = ("--classes", "3, 8", "--freeze", "conv1.*", "--freeze", "conv2.*", "--epochs", 1, "--output", tuned)
+    code, out, err = quillrt("finetune", base, *options, "--json")
+    assert code == 0, err
+    before, after = load_checkpoint(base), load_checkpoint(tuned)
+    assert after.spec.labels == ("3", "8")
+    for name in before.weights:
+        same = name.startswith("conv")
+        assert (after.weights[name].shape == before.weights[name].shape) == (not name.startswith("fc2"))
+        if not name.startswith("fc2"):
+            assert bool((after.weights[name] == before.weights[name]).all()) == same
+    code, judged, err = quillrt("evaluate", tuned, "--classes", "3,8", "--json")
+    assert code == 0, err
+    assert json.loads(judged)["accuracy"] == json.loads(out)["accuracy"]
+
+
+def test_default_outputs_lie_in_runs(quillrt, draw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / "my letters" / name).mkdir(parents=True)
+        for i in range(4):
+            draw(Path("my letters", name, f"{i}.png"), i)
+    code, out, err = quillrt("train", "--dataset", "folder:my letters", "--epochs", 1)
+    assert code == 0, err
+    assert "runs/my letters-cnn.safetensors" in out
+    code, out, err = quillrt(
+        "finetune", "runs/my letters-cnn.safetensors", "--dataset", "folder:my letters", "--epochs", 1
+    )
+    assert code == 0, err
+    assert sorted(file.name for file in Path("runs").iterdir()) == [
+        "my letters-cnn-on-my letters.safetensors",
+        "my letters-cnn-on-my letters.toml",
+        "my letters-cnn.safetensors",
+        "my letters-cnn.toml",
+    ]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime-cpu", "openvino"])
+def test_evaluate_a_bundle_on_a_backend(quadrants_bundle, draw, quillrt, tmp_path, backend):
+    """The classifier is right on every quadrant, but the images of `se` show `nw`."""
+    for name, k in {"nw": 0, "ne": 1, "sw": 2, "se": 0}.items():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(3):
+            draw(tmp_path / "images" / name / f"{i}.png", k)
+    images = f"folder:{tmp_path / 'images'}"
+    options = ("--dataset", images, "--classes", "nw,ne,sw,se", "--backend", backend, "--json")
+    code, out, err = quillrt("evaluate", quadrants_bundle, *options)
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["accuracy"] == 0.75
+    assert report["confusion"] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("train", "--dataset", "nope"), 1, "expected a data set out of digits, mnist"),
+        (("train", "--model", "resnet"), 1, "expected a model out of cnn"),
+        (("train", "--optimizer", "magic"), 1, "optimizer one of adamw, sgd"),
+        (("train", "--epochs", "0"), 1, "at least 1"),
+        (("train", "--epochs", "many"), 2, "'--epochs'"),
+        (("train", "--output", "model.pth"), 1, "ends in .safetensors"),
+        (("train", "--dataset", "folder:none"), 1, "check the path"),
+        (("finetune", "none.safetensors"), 1, "check the path"),
+        (("finetune", "BASE", "--freeze", "layer*"), 1, "expected a pattern that matches one of conv1.weight"),
+        (("finetune", "BASE", "--classes", "1,x"), 1, "two or more different classes"),
+        (("evaluate", "BASE", "--classes", "1,2"), 1, "expected images of the model's 10 classes"),
+        (("evaluate", "BASE", "--part", "exam"), 1, "train, validation, test"),
+        (("evaluate", "BASE", "--precision", "int8"), 1, "compile it first"),
+        (("evaluate", "BASE", "--backend", "openvino"), 1, "expected a backend out of eager"),
+        (("evaluate", "model.onnx"), 1, "a bundle (.quill)"),
+        (("evaluate", "none.quill"), 1, "none.quill"),
+    ],
+)
+def test_bad_input_ends_in_one_line(trained, quillrt, tmp_path, monkeypatch, arguments, code, says):
+    monkeypatch.chdir(tmp_path)
+    got, out, err = quillrt(*(str(trained[0]) if word == "BASE" else word for word in arguments))
+    assert (got, out) == (code, "")
+    assert says in err
+    if code == 1:
+        assert err.startswith("quillrt: error: ")
+        assert err.count("\n") == 1
+
+
+def test_no_permission_is_told_before_training(quillrt, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = quillrt("train", "--output", tmp_path / "file" / "model.safetensors")
+    assert code == 1
+    assert "epoch" not in err
+    assert "check path, permissions and disk" in err
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_letters_on_a_digits_network(trained, quillrt, tmp_path):
+    """Transfer to real letters: EMNIST's A, B, C by a network that has only seen digits."""
+    if not Path(os.environ.get("QUILLRT_DATA", "none"), "EMNIST").is_dir():
+        pytest.skip("no EMNIST in QUILLRT_DATA")
+    options = ("--dataset", "emnist-letters", "--classes", "A,B,C", "--freeze", "conv*", "--epochs", 1)
+    code, out, err = quillrt("finetune", trained[0], *options, "--output", tmp_path / "t.safetensors", "--json")
+    assert code == 0, err
+    assert json.loads(out)["accuracy"] > 0.9

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from quillrt.runtime.errors import ConfigError, SpecError
+from quillrt.train.models import build_model
+
+
+def test_cnn_has_the_parameters_of_its_description():
+    shapes = {name: tuple(p.shape) for name, p in build_model("cnn", 10).named_parameters()}
+    assert shapes == {
+        "conv1.weight": (32, 1, 3, 3),
+        "conv1.bias": (32,),
+        "conv2.weight": (64, 32, 3, 3),
+        "conv2.bias": (64,),
+        "fc1.weight": (128, 9216),
+        "fc1.bias": (128,),
+        "fc2.weight": (10, 128),
+        "fc2.bias": (10,),
+    }
+
+
+def test_cnn_computes_its_description():
+    torch.manual_seed(0)
+    module = build_model("cnn", 10).eval()
+    w = module.state_dict()
+    image = torch.randn(3, 1, 28, 28)
+    x = functional.relu(functional.conv2d(image, w["conv1.weight"], w["conv1.bias"]))
+    x = functional.relu(functional.conv2d(x, w["conv2.weight"], w["conv2.bias"]))
+    x = functional.max_pool2d(x, 2).flatten(1)
+    x = functional.relu(x @ w["fc1.weight"].T + w["fc1.bias"]) @ w["fc2.weight"].T + w["fc2.bias"]
+    torch.testing.assert_close(module(image), x, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_of_a_quarter_and_a_half():
+    rates = [m.p for m in build_model("cnn", 10).modules() if isinstance(m, torch.nn.Dropout)]
+    assert rates == [0.25, 0.5]
+
+
+@pytest.mark.parametrize(("height", "width", "classes"), [(6, 6, 2), (29, 33, 62), (64, 64, 26)])
+def test_other_sizes(height, width, classes):
+    assert build_model("cnn", classes, height, width)(torch.zeros(2, 1, height, width)).shape == (2, classes)
+
+
+def test_bad_requests():
+    with pytest.raises(ConfigError, match="out of cnn, found 'resnet'"):
+        build_model("resnet", 10)
+    with pytest.raises(SpecError, match="6 x 6"):
+        build_model("cnn", 10, 28, 5)
