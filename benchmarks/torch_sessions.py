@@ -35,6 +35,7 @@ class EagerSession(Session):
             backends: Any = torch.backends  # its stubs lack `conv`
             backends.cudnn.conv.fp32_precision = "ieee"
             backends.cuda.matmul.fp32_precision = "ieee"
+        self._threads_before = torch.get_num_threads()  # torch has one count for the whole process
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self._device = torch.device(device, options.device if device == "cuda" else 0)
@@ -54,7 +55,10 @@ class EagerSession(Session):
         return logits
 
     def close(self) -> None:
-        del self._network
+        import torch
+
+        torch.set_num_threads(self._threads_before)
+        self._network = None
 
 
 class CompileSession(EagerSession):

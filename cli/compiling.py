@@ -137,7 +137,7 @@ def verify(
 
     opened = Bundle.open(bundle)
     manifest = opened.manifest
-    name, splits = load_dataset_for(manifest.model.labels, manifest.training, dataset, data_root)
+    name, splits = load_dataset_for(manifest.model, manifest.training, dataset, data_root)
     images = splits.part(part)
     verdicts = verification.verify(opened, images, max_drop, tracker(quiet))
     if as_json:
@@ -163,7 +163,7 @@ def _images(source: Source, dataset: str | None, data_root: Path | None) -> Imag
     from quillrt.train.datasets import load_dataset_for
 
     training = source.checkpoint.training if source.checkpoint else {}
-    name, splits = load_dataset_for(source.spec.labels, training, dataset, data_root)
+    name, splits = load_dataset_for(source.spec, training, dataset, data_root)
     return Images(name, splits.train, splits.validation)
 
 

@@ -11,6 +11,13 @@ from quillrt.cli import compiling, demo, device, measuring, training
 from quillrt.cli.options import debugging
 from quillrt.runtime.errors import QuillError
 
+# What a verb may lack -> the extra that brings it. Backends say it themselves, for they may be many in one bundle.
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "safetensors", "sklearn", "matplotlib"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "google"), "compile"),
+    "psutil": "bench",
+}
+
 app = typer.Typer(
     name="quillrt",
     no_args_is_help=True,
@@ -48,6 +55,11 @@ def main() -> None:
         if debugging():
             raise
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if debugging() or package not in _EXTRAS:
+            raise
+        _fail(f"this needs the package {package}: pip install 'quillrt[{_EXTRAS[package]}]'")
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         sys.exit(1)
     except OSError as error:

@@ -49,7 +49,7 @@ def bench(
     result = run(
         opened,
         checkpoint,
-        load_dataset(name, data_root).part(part),
+        load_dataset(name, data_root, opened.manifest.model.preprocessing).part(part),
         f"{name} {part}",
         settings,
         output,

@@ -41,7 +41,7 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
         raise typer.BadParameter(f"expected a TOML file, but {value}: {error}") from error
     if not isinstance(table, dict):
         raise typer.BadParameter(f"expected a table [{verb}] in {value}, found {verb} = {table!r}")
-    names = {name.lstrip("-"): p.name for p in ctx.command.params for name in p.opts}
+    names = {name.lstrip("-"): p.name or "" for p in ctx.command.params for name in p.opts}
     unknown = sorted(set(table) - set(names))
     if unknown:
         raise typer.BadParameter(

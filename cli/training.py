@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from quillrt.cli.options import (
     Dataset,
     Debug,
     Json,
+    ModelDataset,
     PrecisionName,
     Quiet,
     Seed,
@@ -30,7 +31,6 @@ from quillrt.runtime.files import write_text
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.session import Session, SessionOptions
 from quillrt.train.config import DEVICES, OPTIMIZERS, SCHEDULES, TrainConfig
-from quillrt.train.requirements import needed_by
 
 if TYPE_CHECKING:
     from quillrt.train.checkpoint import Checkpoint
@@ -77,9 +77,9 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a network from scratch and judge it on the test part."""
-    with needed_by("quillrt train"):
-        from quillrt.train import training
-        from quillrt.train.datasets import load_dataset
+    from quillrt.train import training
+    from quillrt.train.datasets import load_dataset
+
     settings, path = _start(ctx, output or Path("runs", f"{_file_name(dataset)}-{model}.safetensors"))
     splits = load_dataset(dataset, data_root)
     checkpoint = training.train_new(model, splits, settings, tracker(quiet), _epoch_line(quiet, settings))
@@ -115,10 +115,10 @@ def finetune(
     debug: Debug = False,
 ) -> None:
     """Train a checkpoint on, also on other classes or with part of it frozen."""
-    with needed_by("quillrt finetune"):
-        from quillrt.train import finetuning
-        from quillrt.train.checkpoint import load_checkpoint
-        from quillrt.train.datasets import load_dataset
+    from quillrt.train import finetuning
+    from quillrt.train.checkpoint import load_checkpoint
+    from quillrt.train.datasets import load_dataset
+
     start = load_checkpoint(checkpoint)
     settings, path = _start(ctx, output or Path("runs", f"{checkpoint.stem}-on-{_file_name(dataset)}.safetensors"))
     splits = _chosen(load_dataset(dataset, data_root, start.spec.preprocessing), classes)
@@ -131,10 +131,9 @@ def finetune(
 def evaluate(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) or bundle (.quill).")],
-    dataset: Dataset = "digits",
+    dataset: ModelDataset = None,
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="test, validation or train.")] = "test",
-    classes: Classes = None,
     backend: Backend = None,
     precision: PrecisionName = None,
     threads: Threads = None,
@@ -147,14 +146,15 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure accuracy, precision, recall, F1 and the confusion matrix of a checkpoint or a bundle."""
-    with needed_by("quillrt evaluate"):
-        from quillrt.train import evaluation
-        from quillrt.train.datasets import load_dataset
-    with _open(model, backend, precision_of(precision), SessionOptions(threads=threads)) as session:
-        images = _chosen(load_dataset(dataset, data_root, session.spec.preprocessing), classes).part(part)
-        result = evaluation.evaluate(session, images, track=tracker(quiet))
-    title = f"{model.name} on {dataset} ({part}): {result.accuracy:.2%} of {result.n:,} images"
-    report = {"model": str(model), "dataset": dataset, "part": part, **result.to_json()}
+    from quillrt.train import evaluation
+    from quillrt.train.datasets import load_dataset_for
+
+    opened, training = _open(model, backend, precision_of(precision), SessionOptions(threads=threads))
+    with opened as session:
+        name, splits = load_dataset_for(session.spec, training, dataset, data_root)
+        result = evaluation.evaluate(session, splits.part(part), track=tracker(quiet))
+    title = f"{model.name} on {name} ({part}): {result.accuracy:.2%} of {result.n:,} images"
+    report = {"model": str(model), "dataset": name, "part": part, **result.to_json()}
     if output is not None:
         _write_evaluation(ctx, output, result, title, report)
         note(f"wrote {output}/evaluation.json and {output}/confusion.png", quiet)
@@ -172,6 +172,11 @@ VERBS = (train, finetune, evaluate)
 def _file_name(dataset: str) -> str:
     """Return what to call files after a data set: ``folder:PATH`` gives the folder's own name."""
     return Path(dataset.removeprefix("folder:")).resolve().name
+
+
+def _without_path(dataset: str) -> str:
+    """Return a data set's name as artefacts may bear it: a folder by its own name, not by where it lies here."""
+    return f"folder:{_file_name(dataset)}" if dataset.startswith("folder:") else dataset
 
 
 def _start(ctx: typer.Context, output: Path) -> tuple[TrainConfig, Path]:
@@ -208,7 +213,7 @@ def _finish(checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path, as
     from quillrt.train.checkpoint import save_checkpoint
     from quillrt.train.evaluation import evaluate as judge
 
-    save_checkpoint(path, replace(checkpoint, training={"dataset": dataset, **checkpoint.training}))
+    save_checkpoint(path, replace(checkpoint, training={"dataset": _without_path(dataset), **checkpoint.training}))
     with EagerSession(checkpoint) as session:
         result = judge(session, splits.test)
     said = {
@@ -226,19 +231,24 @@ def _finish(checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path, as
     print_table(f"{checkpoint.model} on {dataset}", columns, [row])
 
 
-def _open(model: Path, backend: str | None, precision: Precision | None, options: SessionOptions) -> Session:
+def _open(
+    model: Path, backend: str | None, precision: Precision | None, options: SessionOptions
+) -> tuple[Session, Mapping[str, Any]]:
+    """Return a session of a checkpoint or a bundle, and the record of its training."""
     if model.suffix == ".quill":
         from quillrt.runtime.bundle import Bundle
         from quillrt.runtime.select import open_bundle_session
 
-        return open_bundle_session(Bundle.open(model), backend, precision, options)
+        bundle = Bundle.open(model)
+        return open_bundle_session(bundle, backend, precision, options), bundle.manifest.training
     if model.suffix != ".safetensors":
         raise ConfigError(f"expected a checkpoint (.safetensors) or a bundle (.quill), found {model}")
     if precision is not None:
         raise ConfigError(f"--precision chooses inside a bundle, but {model} is a checkpoint: compile it first")
     from quillrt.benchmarks.torch_sessions import open_torch_session
+    from quillrt.train.checkpoint import load_checkpoint
 
-    return open_torch_session(backend or "eager", model, options)
+    return open_torch_session(backend or "eager", model, options), load_checkpoint(model).training
 
 
 def _write_evaluation(ctx: typer.Context, folder: Path, result: Evaluation, title: str, report: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from quillrt.runtime.errors import ConfigError, DataError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.runtime.spec import ModelSpec
 
 from .digits import read_digits
 from .folder import read_folder
@@ -81,7 +82,6 @@ def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing
     Raises:
         DataError: unknown name, or the data cannot be had or are damaged.
         ImageError: an image of a folder cannot be read.
-        BackendUnavailable: scikit-learn or torchvision is needed and not installed.
     """
     if name in SOURCES:
         train, test = read_source(name, data_root or _default_root())
@@ -98,12 +98,12 @@ def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing
 
 
 def load_dataset_for(
-    labels: tuple[str, ...], training: Mapping[str, Any], name: str | None, data_root: Path | None = None
+    spec: ModelSpec, training: Mapping[str, Any], name: str | None, data_root: Path | None = None
 ) -> tuple[str, Splits]:
-    """Return the name and the parts of a data set for a model, labelled in the model's order.
+    """Return the name and the parts of a data set for a model: of its classes, in its order, folders fitted its way.
 
     Args:
-        labels: the model's.
+        spec: the model's.
         training: the record of its training; where ``name`` is ``None``, the data set is the one it names.
         name: as for ``load_dataset``.
         data_root: as for ``load_dataset``.
@@ -115,8 +115,8 @@ def load_dataset_for(
     name = name or training.get("dataset")
     if name is None:
         raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
-    splits = load_dataset(name, data_root)
-    return name, splits if splits.classes == labels else splits.only(labels)
+    splits = load_dataset(name, data_root, spec.preprocessing)
+    return name, splits if splits.classes == spec.labels else splits.only(spec.labels)
 
 
 def _default_root() -> Path:

@@ -11,17 +11,11 @@ import numpy as np
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import centre_character
 
-from .requirements import needed_by
-
 
 def read_digits() -> ImageSet:
-    """Return all digits, brought from 8 x 8 to 28 x 28 the way MNIST was made.
+    """Return all digits, brought from 8 x 8 to 28 x 28 the way MNIST was made."""
+    from sklearn.datasets import load_digits
 
-    Raises:
-        BackendUnavailable: scikit-learn is not installed.
-    """
-    with needed_by("the data set digits"):
-        from sklearn.datasets import load_digits
     counts, labels = load_digits(return_X_y=True)  # (N, 64) float64 of 0..16, (N,)
     grey = np.round(counts.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.stack([centre_character(image) for image in grey])

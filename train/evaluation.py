@@ -14,8 +14,6 @@ from quillrt.runtime.preprocessing import Preprocessing, fit_image, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.session import Session
 
-from .requirements import needed_by
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -102,11 +100,11 @@ def evaluate(session: Session, images: ImageSet, batch_size: int = 256, track: T
 
 def compare(images: ImageSet, predictions: NDArray[np.int64]) -> Evaluation:
     """Return the scores of ``predictions`` int64 (N,) against the labels of ``images``."""
-    with needed_by("evaluation"):
-        from sklearn.metrics import (
-            confusion_matrix,
-            precision_recall_fscore_support,
-        )
+    from sklearn.metrics import (
+        confusion_matrix,
+        precision_recall_fscore_support,
+    )
+
     truth, every = images.labels, list(range(len(images.classes)))
 
     def scores(average: str | None) -> tuple[Any, Any, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from quillrt.runtime.files import written_whole
 
 from .evaluation import Evaluation
-from .requirements import needed_by
 
 _MOST_NUMBERED = 26  # classes up to which a count in each cell can be read
 
@@ -16,12 +15,11 @@ def plot_confusion(path: Path, evaluation: Evaluation, title: str) -> None:
     """Draw the confusion matrix to ``path`` (PNG): rows are true classes, shades the share of each row.
 
     Raises:
-        BackendUnavailable: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    with needed_by("the confusion matrix's picture"):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     confusion, labels = evaluation.confusion, evaluation.labels
     shares = confusion / evaluation.support.clip(min=1)[:, None]  # (K, K), rows sum to 1, or 0 where a class lacks
     side = 3 + 0.33 * len(labels)  # inches

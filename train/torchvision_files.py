@@ -16,7 +16,6 @@ from quillrt.runtime.errors import DataError
 from quillrt.runtime.imageset import ImageSet
 
 from .idx import read_idx
-from .requirements import needed_by
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,6 @@ def read_source(name: str, root: Path) -> tuple[ImageSet, ImageSet]:
 
     Raises:
         DataError: a file is not there and cannot be downloaded, or is damaged.
-        BackendUnavailable: a download is needed and torchvision is not installed.
     """
     source = SOURCES[name]
     raw = root / source.torch_class / "raw"
@@ -97,8 +95,8 @@ def _read_part(source: RawSource, raw: Path, stem: str) -> ImageSet:
 
 def _download(name: str, source: RawSource, root: Path, missing: list[str]) -> None:
     split = {} if source.split is None else {"split": source.split}
-    with needed_by(f"the download of {name}"):
-        from torchvision import datasets
+    from torchvision import datasets
+
     try:
         with redirect_stdout(sys.stderr):  # torchvision prints what it does; stdout is for results
             getattr(datasets, source.torch_class)(root, download=True, **split)

@@ -33,12 +33,14 @@ def expected(checkpoint, batch):
 
 
 def test_eager_is_the_module(checkpoint, batch):
+    before = torch.get_num_threads()
     with EagerSession(checkpoint, SessionOptions(threads=1)) as session:
         np.testing.assert_allclose(session.run(batch), expected(checkpoint, batch), rtol=1e-5, atol=1e-6)
         assert torch.get_num_threads() == 1
         assert session.spec == checkpoint.spec
         with pytest.raises(SpecError):
             session.run(batch.astype(np.float64))
+    assert torch.get_num_threads() == before
 
 
 needs_compiler = pytest.mark.skipif(
