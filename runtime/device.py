@@ -104,7 +104,8 @@ class _Driver:
         try:
             self._library = ctypes.CDLL("libcuda.so.1")
         except OSError as error:
-            raise BackendUnavailable(f"no NVIDIA driver ({error})") from error
+            reason = "libcuda.so.1 not found" if "No such file" in str(error) else str(error)
+            raise BackendUnavailable(f"no NVIDIA driver ({reason})") from error
         self.call("cuInit", 0)
 
     def call(self, name: str, *arguments: Any) -> None:
