@@ -32,6 +32,6 @@ $(VENV)/installed: $(SOURCES) $(VENV)/packages
 $(VENV)/packages: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "quillrt needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || { echo "python3-venv is missing: sudo apt install python3-venv" >&2; exit 1; }
-	@echo "installing the packages: about 6.5 GB, most of it PyTorch's CUDA libraries"
+	@echo "installing the packages: about 6.4 GB, mostly CUDA libraries of PyTorch"
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[all,dev]'
 	touch $@

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
-from quillrt.cli.options import Config, DataRoot, Debug, Json, ModelDataset, Quiet, Seed, save_config
+from quillrt.cli.options import (
+    Config,
+    DataRoot,
+    Debug,
+    Json,
+    ModelDataset,
+    Quiet,
+    Seed,
+    check_output,
+    config_beside,
+    save_config,
+)
 
 if TYPE_CHECKING:
     from quillrt.compile.pipeline import Images
@@ -23,7 +34,12 @@ Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pix
 Fit = Annotated[str | None, typer.Option("--fit", help="For an ONNX file: character (as MNIST was made) or resize.")]
 Method = Annotated[str, typer.Option("--method", help="minmax, entropy or percentile.")]
 Percentile = Annotated[float, typer.Option("--percentile", help="For --method percentile: share of values kept.")]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Images that calibrate, drawn by class.")]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples", min=1, help="Images that calibrate, drawn by class. Default: 512, or all there are."
+    ),
+]
 
 
 def calibrate(
@@ -38,7 +54,7 @@ def calibrate(
     fit: Fit = None,
     method: Method = "minmax",
     percentile: Percentile = 99.999,
-    samples: Samples = 512,
+    samples: Samples = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -48,11 +64,12 @@ def calibrate(
     """Collect the ranges of a model's activations on real training images."""
     from quillrt.compile.pipeline import CompileConfig, calibrate_source
 
+    check_output(output, ".json")
     loaded = _load(source, labels, mean, std, fit)
     settings = CompileConfig(method=method, percentile=percentile, samples=samples, seed=seed)
     table = calibrate_source(loaded, _images(loaded, dataset, data_root), settings, tracker(quiet))
     table.save(output)
-    save_config(ctx, output.with_suffix(".toml"))
+    save_config(ctx, config_beside(output))
     if as_json:
         print_json({"path": str(output), "fingerprint": table.fingerprint, **asdict(table)})
         return
@@ -79,7 +96,7 @@ def compile(  # noqa: A001 - the verb's name
     calibration: Annotated[Path | None, typer.Option("--calibration", help="A table of quillrt calibrate.")] = None,
     method: Method = "minmax",
     percentile: Percentile = 99.999,
-    samples: Samples = 512,
+    samples: Samples = None,
     labels: Labels = None,
     mean: Mean = None,
     std: Std = None,
@@ -106,12 +123,13 @@ def compile(  # noqa: A001 - the verb's name
         seed=seed,
     )
     output = output or source.with_suffix(".quill")
+    check_output(output, ".quill")
     table = None if calibration is None else CalibrationTable.load(calibration)
     note(f"exporting {source}", quiet)
     loaded = _load(source, labels, mean, std, fit)
     images = _images(loaded, dataset, data_root)
     bundle, verdicts = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
-    save_config(ctx, output.with_suffix(".toml"))
+    save_config(ctx, config_beside(output))
     if as_json:
         print_json({"path": str(output), "sha256": bundle.sha256, "verdicts": [asdict(v) for v in verdicts]})
         return
@@ -154,7 +172,7 @@ def _load(source: Path, labels: str | None, mean: float | None, std: float | Non
     from quillrt.runtime.preprocessing import Preprocessing
 
     given = {key: value for key, value in {"mean": mean, "std": std, "fit": fit}.items() if value is not None}
-    names = None if labels is None else tuple(labels.split(","))
+    names = None if labels is None else tuple(label.strip() for label in labels.split(","))
     return load_source(source, names, Preprocessing(**given) if given else None)  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from quillrt.cli import compiling, demo, device, measuring, training
+from quillrt.cli import compiling, demo, device, evaluating, measuring, training
 from quillrt.cli.options import debugging
 from quillrt.runtime.errors import QuillError
 
@@ -15,7 +15,6 @@ from quillrt.runtime.errors import QuillError
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "safetensors", "sklearn", "matplotlib"), "train"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "google"), "compile"),
-    "psutil": "bench",
 }
 
 app = typer.Typer(
@@ -37,7 +36,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-for group in (training, compiling, device, measuring, demo):
+for group in (training, evaluating, compiling, device, measuring, demo):
     for verb in group.VERBS:
         app.command()(verb)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.precision import Precision
 
 if sys.version_info >= (3, 11):
@@ -51,6 +53,26 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
     return value
 
 
+def check_output(path: Path, suffix: str) -> None:
+    """Raise now, rather than after long work, unless ``path`` can be written and ends in ``suffix``.
+
+    Raises:
+        ConfigError: another suffix, a folder in its place, or no folder above it that can be written.
+    """
+    if path.suffix != suffix:
+        raise ConfigError(f"expected an output that ends in {suffix}, found {path}; give --output NAME{suffix}")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        what = path if path.is_dir() else above
+        kind = "a folder" if path.is_dir() else "no folder that can be written"
+        raise ConfigError(f"expected to write the file {path}, but {what} is {kind}; give another --output")
+
+
+def config_beside(output: Path) -> Path:
+    """Return where the configuration of a written file lies: its name with ``.toml`` added."""
+    return output.with_name(output.name + ".toml")
+
+
 def save_config(ctx: typer.Context, path: Path) -> None:
     """Write the verb's resolved options to ``path`` as TOML that ``--config`` reads back."""
     from quillrt.runtime.files import write_text
@@ -83,7 +105,7 @@ Config = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Show tracebacks.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table for people.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
 Dataset = Annotated[
     str,
     typer.Option(

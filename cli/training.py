@@ -1,41 +1,32 @@
-"""The verbs that make and judge networks: train, finetune, evaluate."""
+"""The verbs that make networks: train and finetune."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
 from quillrt.cli.options import (
-    Backend,
     Config,
     DataRoot,
     Dataset,
     Debug,
     Json,
-    ModelDataset,
-    PrecisionName,
     Quiet,
     Seed,
-    Threads,
-    precision_of,
+    check_output,
+    config_beside,
     save_config,
 )
-from quillrt.runtime.errors import ConfigError
-from quillrt.runtime.files import write_text
-from quillrt.runtime.precision import Precision
-from quillrt.runtime.session import Session, SessionOptions
 from quillrt.train.config import DEVICES, OPTIMIZERS, SCHEDULES, TrainConfig
 
 if TYPE_CHECKING:
     from quillrt.train.checkpoint import Checkpoint
     from quillrt.train.datasets import Splits
-    from quillrt.train.evaluation import Evaluation
     from quillrt.train.training import Epoch
 
 Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training images.")]
@@ -83,7 +74,7 @@ def train(
     settings, path = _start(ctx, output or Path("runs", f"{_file_name(dataset)}-{model}.safetensors"))
     splits = load_dataset(dataset, data_root)
     checkpoint = training.train_new(model, splits, settings, tracker(quiet), _epoch_line(quiet, settings))
-    _finish(checkpoint, splits, dataset, path, as_json)
+    _finish(ctx, checkpoint, splits, path)
 
 
 def finetune(
@@ -125,53 +116,15 @@ def finetune(
     tuned = finetuning.finetune(
         start, splits, settings, freeze or (), track=tracker(quiet), on_epoch=_epoch_line(quiet, settings)
     )
-    _finish(tuned, splits, dataset, path, as_json)
+    _finish(ctx, tuned, splits, path)
 
 
-def evaluate(
-    ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) or bundle (.quill).")],
-    dataset: ModelDataset = None,
-    data_root: DataRoot = None,
-    part: Annotated[str, typer.Option("--part", help="test, validation or train.")] = "test",
-    backend: Backend = None,
-    precision: PrecisionName = None,
-    threads: Threads = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json and confusion.png.")
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    config: Config = None,
-    debug: Debug = False,
-) -> None:
-    """Measure accuracy, precision, recall, F1 and the confusion matrix of a checkpoint or a bundle."""
-    from quillrt.train import evaluation
-    from quillrt.train.datasets import load_dataset_for
-
-    opened, training = _open(model, backend, precision_of(precision), SessionOptions(threads=threads))
-    with opened as session:
-        name, splits = load_dataset_for(session.spec, training, dataset, data_root)
-        result = evaluation.evaluate(session, splits.part(part), track=tracker(quiet))
-    title = f"{model.name} on {name} ({part}): {result.accuracy:.2%} of {result.n:,} images"
-    report = {"model": str(model), "dataset": name, "part": part, **result.to_json()}
-    if output is not None:
-        _write_evaluation(ctx, output, result, title, report)
-        note(f"wrote {output}/evaluation.json and {output}/confusion.png", quiet)
-    if as_json:
-        print_json(report)
-        return
-    rows = [(c["label"], f"{c['n']:,}", *_percent(c)) for c in report["classes"]]
-    rows += [(name, f"{result.n:,}", *_percent(report[name])) for name in ("macro", "weighted")]
-    print_table(title, ("class", "n", "precision %", "recall %", "F1 %"), rows)
-
-
-VERBS = (train, finetune, evaluate)
+VERBS = (train, finetune)
 
 
 def _file_name(dataset: str) -> str:
     """Return what to call files after a data set: ``folder:PATH`` gives the folder's own name."""
-    return Path(dataset.removeprefix("folder:")).resolve().name
+    return Path(dataset.removeprefix("folder:")).resolve().name if dataset.startswith("folder:") else dataset
 
 
 def _without_path(dataset: str) -> str:
@@ -182,9 +135,7 @@ def _without_path(dataset: str) -> str:
 def _start(ctx: typer.Context, output: Path) -> tuple[TrainConfig, Path]:
     """Return the settings from the options named like them, and ``output``, once it is known that it can be written."""
     settings = TrainConfig(**{field.name: ctx.params[field.name] for field in fields(TrainConfig)})
-    if output.suffix != ".safetensors":
-        raise ConfigError(f"expected an output that ends in .safetensors, found {output}")
-    save_config(ctx, output.with_suffix(".toml"))
+    check_output(output, ".safetensors")
     if threads := ctx.params["threads"]:
         import torch
 
@@ -207,13 +158,15 @@ def _epoch_line(quiet: bool, settings: TrainConfig) -> Callable[[Epoch], None]:
     return line
 
 
-def _finish(checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path, as_json: bool) -> None:
-    """Save ``checkpoint`` and tell how good it is on the test part."""
+def _finish(ctx: typer.Context, checkpoint: Checkpoint, splits: Splits, path: Path) -> None:
+    """Save ``checkpoint`` and the configuration, and tell how good it is on the test part."""
     from quillrt.benchmarks.torch_sessions import EagerSession
     from quillrt.train.checkpoint import save_checkpoint
     from quillrt.train.evaluation import evaluate as judge
 
+    dataset = ctx.params["dataset"]
     save_checkpoint(path, replace(checkpoint, training={"dataset": _without_path(dataset), **checkpoint.training}))
+    save_config(ctx, config_beside(path))
     with EagerSession(checkpoint) as session:
         result = judge(session, splits.test)
     said = {
@@ -223,41 +176,9 @@ def _finish(checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path, as
         "seconds": checkpoint.training["seconds"],
         "parameters": sum(parameter.numel() for parameter in checkpoint.module().parameters()),
     }
-    if as_json:
+    if ctx.params["as_json"]:
         print_json(said)
         return
     columns = ("checkpoint", "test accuracy", "n", "training s", "parameters")
     row = (said["path"], f"{result.accuracy:.2%}", f"{result.n:,}", f"{said['seconds']:.1f}", f"{said['parameters']:,}")
     print_table(f"{checkpoint.model} on {dataset}", columns, [row])
-
-
-def _open(
-    model: Path, backend: str | None, precision: Precision | None, options: SessionOptions
-) -> tuple[Session, Mapping[str, Any]]:
-    """Return a session of a checkpoint or a bundle, and the record of its training."""
-    if model.suffix == ".quill":
-        from quillrt.runtime.bundle import Bundle
-        from quillrt.runtime.select import open_bundle_session
-
-        bundle = Bundle.open(model)
-        return open_bundle_session(bundle, backend, precision, options), bundle.manifest.training
-    if model.suffix != ".safetensors":
-        raise ConfigError(f"expected a checkpoint (.safetensors) or a bundle (.quill), found {model}")
-    if precision is not None:
-        raise ConfigError(f"--precision chooses inside a bundle, but {model} is a checkpoint: compile it first")
-    from quillrt.benchmarks.torch_sessions import open_torch_session
-    from quillrt.train.checkpoint import load_checkpoint
-
-    return open_torch_session(backend or "eager", model, options), load_checkpoint(model).training
-
-
-def _write_evaluation(ctx: typer.Context, folder: Path, result: Evaluation, title: str, report: dict[str, Any]) -> None:
-    from quillrt.train.plots import plot_confusion
-
-    write_text(folder / "evaluation.json", json.dumps(report, indent=2) + "\n")
-    plot_confusion(folder / "confusion.png", result, title)
-    save_config(ctx, folder / "evaluation.toml")
-
-
-def _percent(scores: dict[str, float]) -> list[str]:
-    return [f"{100 * scores[name]:.2f}" for name in ("precision", "recall", "f1")]

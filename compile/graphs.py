@@ -76,6 +76,6 @@ def _file(
         precision=precision,
         backends=backends,
         typed_for=builders,
-        tools=versions("quillrt", "torch", "onnx", "onnxscript", "onnxruntime"),
+        tools=versions("quillrt", "onnx", "onnxruntime"),
         calibration=calibration,
     )

@@ -73,11 +73,19 @@ def activation_scale(low: float, high: float, *, unsigned: bool) -> tuple[float,
     return max(-low, high) / 127 or 1.0, 0
 
 
-def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 weights and float32 scales (channels,), symmetric over -127..127 per channel of ``axis``."""
+def quantize_weight(
+    weight: NDArray[np.float32], axis: int, least: NDArray[np.floating] | float = 0.0
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return int8 weights and float32 scales (channels,), symmetric over -127..127 per channel of ``axis``.
+
+    Args:
+        weight: of any shape.
+        axis: the channels'.
+        least: no scale is smaller than this, for all channels or for each.
+    """
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight).max(axis=others)
-    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    scale = np.maximum(np.where(largest > 0, largest / 127, 1), least).astype(np.float32)
     along = [-1 if i == axis else 1 for i in range(weight.ndim)]
     return np.clip(np.rint(weight / scale.reshape(along)), -127, 127).astype(np.int8), scale
 
@@ -95,7 +103,6 @@ class _Quantizer:
         self._nodes: list[onnx.NodeProto] = []
         self._added: list[onnx.TensorProto] = []
         self._activations: dict[str, float] = {}  # scale of each that has its pair
-        self._weights: dict[tuple[str, int], NDArray[np.float32]] = {}  # scales of each that is quantized
 
     def run(self) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
         graph = self._model.graph
@@ -135,13 +142,18 @@ class _Quantizer:
         # Channels of the output: rows of a convolution's or a transposed Gemm's weight, else columns.
         axis = 0 if node.op_type == "Conv" or _number(node, "transB", 0) else 1
         node.input[0] = self._activation(activation)
-        node.input[1] = self._weight(weight, axis)
-        if self._recipe.quantize_bias and bias and bias[0] in self._constants:
-            scale = np.float32(self._activations[activation]) * self._weights[weight, axis]
-            steps = np.rint(self._constants[bias[0]] / scale)
+        offset = self._constants.get(bias[0]) if self._recipe.quantize_bias and bias else None
+        # An int32 bias counts steps of activation scale x weight scale: a channel of tiny weights and a large bias
+        # needs larger steps, in which its weights vanish as they would beside that bias anyway.
+        least = 0.0 if offset is None else np.abs(offset) / (self._activations[activation] * np.iinfo(np.int32).max)
+        steps, scale = quantize_weight(self._constants[weight], axis, least)
+        node.input[1] = self._dequantize(f"{node.name}.weight", steps, scale, axis)
+        if offset is not None:
+            unit = np.float32(self._activations[activation]) * scale
+            counts = np.rint(offset.astype(np.float64) / unit)
             limit = np.iinfo(np.int32).max
             node.input[2] = self._dequantize(
-                f"{node.name}.bias", np.clip(steps, -limit, limit).astype(np.int32), scale, 0
+                f"{node.name}.bias", np.clip(counts, -limit, limit).astype(np.int32), unit, 0
             )
 
     def _activation(self, name: str) -> str:
@@ -165,12 +177,6 @@ class _Quantizer:
                 make_node("DequantizeLinear", [quantized, *parameters], [f"{name}.dequantized"], f"{name}.dequantize"),
             ]
         return f"{name}.dequantized"
-
-    def _weight(self, name: str, axis: int) -> str:
-        if (name, axis) in self._weights:
-            return f"{name}.{axis}.dequantized"
-        quantized, self._weights[name, axis] = quantize_weight(self._constants[name], axis)
-        return self._dequantize(f"{name}.{axis}", quantized, self._weights[name, axis], axis)
 
     def _dequantize(self, name: str, steps: NDArray[np.int8 | np.int32], scale: NDArray[np.float32], axis: int) -> str:
         from onnx.helper import make_node

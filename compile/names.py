@@ -32,7 +32,8 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
     for holder in _holders(cleaned):
         del holder.metadata_props[:]
         holder.doc_string = ""
-    _rename_tensors(graph)
+    if not any(_subgraphs(node) for node in graph.node):  # the body of a loop refers to tensors outside it by name
+        _rename_tensors(graph)
     return cleaned
 
 
@@ -55,11 +56,25 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _holders(model: onnx.ModelProto) -> Iterator[Any]:
-    graph = model.graph
+    """Yield everything that can bear metadata: the model, its functions, its graph and all below it."""
     yield model
+    for function in model.functions:
+        yield function
+        yield from function.node
+    yield from _graph_holders(model.graph)
+
+
+def _graph_holders(graph: onnx.GraphProto) -> Iterator[Any]:
     yield graph
     for group in (graph.node, graph.initializer, graph.input, graph.output, graph.value_info):
         yield from group
+    for node in graph.node:
+        for body in _subgraphs(node):
+            yield from _graph_holders(body)
+
+
+def _subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [body for a in node.attribute for body in (*a.graphs, *([a.g] if a.HasField("g") else []))]
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:

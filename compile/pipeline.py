@@ -15,7 +15,7 @@ from quillrt.calibration.samples import draw_samples
 from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import AccuracyError, ConfigError
+from quillrt.runtime.errors import AccuracyError, CalibrationError, ConfigError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Entry, Manifest
 from quillrt.runtime.precision import Precision
@@ -31,6 +31,7 @@ from .source import Source
 from .verify import Verdict, check_labels, verify
 
 TARGETS = ("onnxruntime-cpu", *FAMILIES)
+_SAMPLES = 512  # ranges of small networks settle within a few hundred images
 _EAGER_IMAGES = 256
 _EAGER_TOLERANCE = 1e-4  # of the largest logit: FP32 sums in another order
 
@@ -44,7 +45,7 @@ class CompileConfig:
         targets: out of ``TARGETS``: which INT8 graphs and which engines.
         method: how ranges are found if no table is given.
         percentile: for the method ``percentile``.
-        samples: how many images calibrate.
+        samples: how many images calibrate; ``None``: 512, or all there are.
         seed: of the draw of those images.
     """
 
@@ -52,7 +53,7 @@ class CompileConfig:
     targets: tuple[str, ...] = ("onnxruntime-cpu",)
     method: str = "minmax"
     percentile: float = 99.999
-    samples: int = 512
+    samples: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ def calibrate_source(
 ) -> CalibrationTable:
     """Return the ranges of ``source`` on samples of the training part."""
     check_labels(source.spec, images.training)
-    drawn = draw_samples(images.training, min(config.samples, len(images.training)), config.seed)
+    drawn = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
     samples = replace(drawn, images=fit_images(drawn.images, source.spec.preprocessing))
     return calibrate(source.graph, source.spec, samples, images.dataset, config.method, config.percentile, track)
 
@@ -96,16 +97,19 @@ def compile_bundle(
     """Compile ``source`` and write the bundle ``output``; return it and how each file in it did on the validation part.
 
     Raises:
-        CalibrationError: ``table`` belongs to another model or preprocessing.
+        CalibrationError: ``table`` belongs to another model or preprocessing, or no INT8 is made.
         BackendUnavailable: a target's builder cannot work here.
         BuildError: a builder refused a graph.
         AccuracyError: the graph strays from PyTorch, or a file from the graph; nothing is written.
     """
     check_labels(source.spec, images.validation)
+    if table is not None:
+        if Precision.INT8 not in config.precisions:
+            raise CalibrationError("expected --precision int8 beside a calibration table, found none; leave one out")
+        table.check_fits(source.sha256, source.spec.preprocessing)
     parity = _check_against_eager(source, images.validation)
     if Precision.INT8 in config.precisions:
         table = table or calibrate_source(source, images, config, track)
-        table.check_fits(source.sha256, source.spec.preprocessing)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table)
     engines, attested = build_engines(graphs, config.precisions, config.targets, track)
     files = [*graphs, *engines]

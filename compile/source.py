@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quillrt.runtime.backends import open_session
-from quillrt.runtime.errors import BundleError, ExportError, QuillError
+from quillrt.runtime.errors import BackendUnavailable, ExportError, QuillError
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import ModelSpec, TensorSpec
+from quillrt.runtime.versions import versions
 
 from .names import clean
 
@@ -69,7 +70,13 @@ def load_source(
         if labels is not None or preprocessing is not None:
             raise ExportError(f"{path} carries its labels and preprocessing; they can be given for ONNX files only")
         checkpoint = load_checkpoint(path)
-        record = {"kind": "checkpoint", "model": checkpoint.model, "training": checkpoint.training, **_file(path)}
+        record = {
+            "kind": "checkpoint",
+            "model": checkpoint.model,
+            "training": checkpoint.training,
+            "exporter": versions("torch", "onnxscript"),
+            **_file(path),
+        }
         source = Source(export_checkpoint(checkpoint), checkpoint.spec, record, checkpoint)
     else:
         graph = clean(_without_flatten(_without_softmax(_dynamic_batch(_load_onnx(path)))))
@@ -124,15 +131,18 @@ def _dynamic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
 def _without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:
     """Cut a final Softmax, so that the output is logits, as the runtime expects; it takes the softmax itself."""
     graph = model.graph
-    outputs = {value.name for value in graph.output}
-    last = [node for node in graph.node if outputs & set(node.output)]
-    if len(last) == 1 and last[0].op_type == "Softmax":
-        (softmax,) = last
-        maker = next((n for n in graph.node if softmax.input[0] in n.output), None)
-        readers = [n for n in graph.node if softmax.input[0] in n.input]
-        if maker is not None and len(readers) == 1:
-            maker.output[list(maker.output).index(softmax.input[0])] = softmax.output[0]
-            graph.node.remove(softmax)
+    while len(graph.output) == 1:
+        last = next((n for n in graph.node if graph.output[0].name in n.output), None)
+        if last is None or last.op_type not in ("Softmax", "Identity"):
+            break
+        maker = next((n for n in graph.node if last.input[0] in n.output), None)
+        readers = [n for n in graph.node if last.input[0] in n.input]
+        if maker is None or len(readers) > 1:
+            break
+        maker.output[list(maker.output).index(last.input[0])] = graph.output[0].name
+        graph.node.remove(last)
+        if last.op_type == "Softmax":
+            break
     return model
 
 
@@ -174,25 +184,41 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorSpec:
     from onnx.helper import tensor_dtype_to_np_dtype
 
     kind = value.type.tensor_type
+    if not kind.elem_type:  # a sequence or a map, as scikit-learn's converters write
+        raise ExportError(f"expected tensors in and out, but {value.name!r} is none; export the network's logits alone")
     shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
     return TensorSpec(value.name, np.dtype(tensor_dtype_to_np_dtype(kind.elem_type)).name, shape)
 
 
 def _check(source: Source, path: Path) -> None:
-    """Raise unless the graph is valid ONNX and takes batches of any size."""
+    """Raise unless the graph is valid ONNX, takes batches of any size and answers logits."""
     import onnx
 
-    onnx.checker.check_model(source.graph, full_check=True)
+    try:
+        onnx.checker.check_model(source.graph, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"expected a valid ONNX graph in {path}, but {_line(error)}; export it again") from error
     shape = [d or 0 for d in source.spec.input.shape[1:]]
+    noise = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    classes = len(source.spec.labels)
     try:
         with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
-            found = {n: session.run(np.zeros((n, *shape), np.float32)).shape for n in (1, 3)}
-    except BundleError as error:
-        raise ExportError(f"{path}: {error}") from error
+            one, three = session.run(noise[:1]), session.run(noise)
+    except BackendUnavailable:
+        raise
     except Exception as error:
         raise ExportError(
-            f"expected a graph that takes any batch size, but {path} fails with batch 1 or 3; "
-            f"export it with a dynamic batch dimension ({' '.join(str(error).split())[:160]})"
+            f"expected a graph that onnxruntime runs with any batch size, but {path} fails with batch 1 or 3; "
+            f"export it with a dynamic batch dimension ({_line(error)})"
         ) from error
-    if any(logits != (n, len(source.spec.labels)) for n, logits in found.items()):
-        raise ExportError(f"expected logits of shape (N, {len(source.spec.labels)}) from {path}, found {found}")
+    if (one.shape, three.shape) != ((1, classes), (3, classes)):
+        raise ExportError(f"expected logits of shape (N, {classes}) from {path}, found {three.shape} for a batch of 3")
+    if not np.isfinite(three).all():
+        raise ExportError(f"expected finite logits from {path}, found NaN or infinite ones; check its weights")
+    if (three >= 0).all() and np.allclose(three.sum(axis=1), 1, atol=1e-3):
+        raise ExportError(f"expected logits from {path}, found probabilities; export the network without its softmax")
+
+
+def _line(error: Exception) -> str:
+    """Return the error in one line of bearable length."""
+    return " ".join(str(error).split())[:200]

@@ -1,7 +1,7 @@
 """From a typed ONNX graph to a TensorRT engine.
 
-It lives in the runtime because a device may build its engine from the bundle's ONNX by itself. Precision is in the
-graph alone (casts, Q/DQ): every network is strongly typed.
+It lives in the runtime, free of torch and onnx, so that a device can build its engine from the bundle's graph.
+Precision is in the graph alone (casts, Q/DQ): every network is strongly typed.
 """
 
 from __future__ import annotations

@@ -112,7 +112,11 @@ def load_dataset_for(
         ConfigError: no name is given and none recorded, or the data set lacks a label.
         DataError: see ``load_dataset``.
     """
-    name = name or training.get("dataset")
+    recorded = training.get("dataset")
+    if name is None and recorded is not None and recorded.startswith(_FOLDER):  # where it lay is not recorded
+        folder = recorded.removeprefix(_FOLDER)
+        raise ConfigError(f"expected --dataset folder:PATH, for this model was trained on a folder called {folder!r}")
+    name = name or recorded
     if name is None:
         raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
     splits = load_dataset(name, data_root, spec.preprocessing)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from quillrt.runtime.errors import SpecError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import Preprocessing, fit_image, normalize
+from quillrt.runtime.predict import run_images
+from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.session import Session
 
@@ -78,7 +79,7 @@ def evaluate(session: Session, images: ImageSet, batch_size: int = 256, track: T
     Raises:
         SpecError: the session's labels are not the classes of ``images``, or there are no images.
     """
-    spec, recipe = session.spec, session.spec.preprocessing
+    spec = session.spec
     if spec.labels != images.classes:
         raise SpecError(
             f"expected images of the model's {len(spec.labels)} classes ({', '.join(spec.labels)}), "
@@ -86,16 +87,8 @@ def evaluate(session: Session, images: ImageSet, batch_size: int = 256, track: T
         )
     if not len(images):
         raise SpecError("expected images to evaluate, found none")
-    starts = range(0, len(images), batch_size)
-    predictions = np.concatenate(
-        [
-            session.run(normalize(_fitted(images.images[i : i + batch_size], recipe), recipe, spec.channels)).argmax(
-                axis=1
-            )
-            for i in track(starts, "evaluate", len(starts))
-        ]
-    )
-    return compare(images, predictions)
+    logits = run_images(session, fit_images(images.images, spec.preprocessing), batch_size, track)
+    return compare(images, logits.argmax(axis=1))
 
 
 def compare(images: ImageSet, predictions: NDArray[np.int64]) -> Evaluation:
@@ -122,10 +115,3 @@ def compare(images: ImageSet, predictions: NDArray[np.int64]) -> Evaluation:
         confusion=confusion_matrix(truth, predictions, labels=every).astype(np.int64),
         predictions=predictions,
     )
-
-
-def _fitted(images: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uint8]:
-    """Return images uint8 (N, H, W) in the recipe's size; those that have it are light ink on dark ground already."""
-    if images.shape[1:] == (recipe.height, recipe.width):
-        return images
-    return np.stack([fit_image(image, recipe) for image in images])

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -44,7 +45,7 @@ def test_compile_writes_a_bundle_and_says_how_its_files_did(compiled) -> None:
     ran = {(v["path"], v["backend"]): v for v in report["verdicts"] if v["n"]}
     assert ran["model.fp32.onnx", "onnxruntime-cpu"]["accuracy"] == 1
     assert ran["model.int8.onnxruntime-cpu.onnx", "onnxruntime-cpu"]["agreement"] == 1
-    assert path.with_suffix(".toml").read_text().startswith("[compile]")
+    assert path.with_name("quadrants.quill.toml").read_text().startswith("[compile]")
 
 
 def test_a_table_made_before_gives_the_same_int8_graph(quillrt, model, options, compiled, tmp_path) -> None:
@@ -62,7 +63,7 @@ def test_the_saved_configuration_compiles_the_same_again(quillrt, model, compile
     path, _ = compiled
     first = path.read_bytes()
     path.unlink()
-    assert quillrt("compile", model, "--config", path.with_suffix(".toml"))[0] == 0
+    assert quillrt("compile", model, "--config", path.with_name("quadrants.quill.toml"))[0] == 0
     assert path.read_bytes() == first
 
 
@@ -90,6 +91,8 @@ def test_verify_needs_to_know_the_data_set(quillrt, compiled) -> None:
         (["--labels", "a,b"], "2 labels"),
         (["--labels", "a,b,c,d"], "expected"),
         (["--fit", "stretch"], "fit must be one of"),
+        (["--samples", "9999"], "expected 1 to 24 calibration samples"),
+        (["--precision", "fp16", "--calibration", "table.json"], "table.json"),
         (["--std", "0"], "std positive"),
     ],
 )
@@ -99,3 +102,33 @@ def test_bad_options_are_one_line_and_nothing_is_written(quillrt, model, options
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model", "taken.quill", "file/model.quill"])
+def test_an_output_that_cannot_be_written_is_told_before_the_work(quillrt, tmp_path, name) -> None:
+    """The model is none, but that is found later; a path below a file binds root too."""
+    (tmp_path / "taken.quill").mkdir()
+    (tmp_path / "file").touch()
+    code, _, err = quillrt("compile", tmp_path / "none.onnx", "-o", tmp_path / name, "--quiet")
+    assert code == 1
+    assert "give" in err
+    assert name.split("/")[0] in err
+    assert err.count("\n") == 1
+
+
+def test_an_onnx_file_without_output(quillrt, options, quadrants, tmp_path) -> None:
+    model = onnx.load_from_string(quadrants.onnx)
+    del model.graph.output[:]
+    (tmp_path / "mute.onnx").write_bytes(model.SerializeToString())
+    code, out, err = quillrt("compile", tmp_path / "mute.onnx", *options, "--quiet")
+    assert (code, out) == (1, "")
+    assert err.startswith("quillrt: error: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("*.quill*"))
+
+
+def test_a_table_without_int8_is_refused(quillrt, model, options, tmp_path) -> None:
+    table = tmp_path / "table.json"
+    assert quillrt("calibrate", model, *options, "--samples", 16, "-o", table)[0] == 0
+    code, _, err = quillrt("compile", model, *options, "--precision", "fp16", "--calibration", table, "--quiet")
+    assert (code, "expected --precision int8 beside a calibration table" in err) == (1, True)

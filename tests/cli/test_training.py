@@ -34,7 +34,7 @@ def test_train_writes_a_checkpoint_and_tells_its_accuracy(trained):
 def test_config_beside_the_checkpoint_repeats_the_training(trained, quillrt, tmp_path):
     path, said, _ = trained
     again = tmp_path / "again.safetensors"
-    code, out, err = quillrt("train", "--config", path.with_suffix(".toml"), "--output", again, "--quiet")
+    code, out, err = quillrt("train", "--config", path.with_name(path.name + ".toml"), "--output", again, "--quiet")
     assert (code, err) == (0, "")
     assert json.loads(out)["accuracy"] == said["accuracy"]
     first, second = load_checkpoint(path), load_checkpoint(again)
@@ -94,9 +94,9 @@ def test_default_outputs_lie_in_runs(quillrt, draw, tmp_path, monkeypatch):
     assert code == 0, err
     assert sorted(file.name for file in Path("runs").iterdir()) == [
         "my letters-cnn-on-my letters.safetensors",
-        "my letters-cnn-on-my letters.toml",
+        "my letters-cnn-on-my letters.safetensors.toml",
         "my letters-cnn.safetensors",
-        "my letters-cnn.toml",
+        "my letters-cnn.safetensors.toml",
     ]
 
 
@@ -151,7 +151,7 @@ def test_no_permission_is_told_before_training(quillrt, tmp_path):
     code, _, err = quillrt("train", "--output", tmp_path / "file" / "model.safetensors")
     assert code == 1
     assert "epoch" not in err
-    assert "check path, permissions and disk" in err
+    assert "no folder that can be written" in err
 
 
 @pytest.mark.data
@@ -164,3 +164,23 @@ def test_letters_on_a_digits_network(trained, quillrt, tmp_path):
     code, out, err = quillrt("finetune", trained[0], *options, "--output", tmp_path / "t.safetensors", "--json")
     assert code == 0, err
     assert json.loads(out)["accuracy"] > 0.9
+
+
+def test_a_model_of_other_classes_than_the_data_set(quadrants_bundle, quillrt):
+    code, out, err = quillrt("evaluate", quadrants_bundle, "--dataset", "digits")
+    assert (code, out) == (1, "")
+    assert "out of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; found nw, ne, sw, se" in err
+    assert err.count("\n") == 1
+
+
+def test_a_folder_is_not_remembered_by_its_path(trained, quillrt, draw, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for i in range(5):
+            draw(tmp_path / "mine" / label / f"{i}.png", i % 4)
+    path = tmp_path / "mine.safetensors"
+    code, _, err = quillrt("train", "--dataset", f"folder:{tmp_path / 'mine'}", "--epochs", 1, "-o", path, "--quiet")
+    assert code == 0, err
+    assert str(tmp_path).encode() not in path.read_bytes()
+    code, _, err = quillrt("evaluate", path)
+    assert (code, "trained on a folder called 'mine'" in err) == (1, True)

@@ -100,7 +100,7 @@ def test_what_onnxruntime_wants(classifier) -> None:
     values = constants(typed)
     assert values["image.zero_point"].dtype == np.uint8
     assert values["image.zero_point"] == round(1 / (2 / 255))
-    bias_scale = values["image.scale"] * values["conv.weight.0.scale"]
+    bias_scale = values["image.scale"] * values["Conv.weight.scale"]
     restored = values["Conv.bias.quantized"] * bias_scale
     assert values["Conv.bias.quantized"].dtype == np.int32
     original = constants(classifier)["conv.bias"]
@@ -139,3 +139,17 @@ def test_products_without_constant_weights_stay_and_say_why() -> None:
     typed, (decision,) = quantize_int8(model, {}, TENSORRT)
     assert (decision.quantized, decision.reason) == (False, "its second factor is no constant")
     assert [n.op_type for n in typed.graph.node] == ["MatMul"]
+
+
+def test_a_bias_too_large_for_its_weights_keeps_its_value(classifier, batch) -> None:
+    """Channels of near-zero weights are ordinary after weight decay; their bias must not overflow int32."""
+    weight = numpy_helper.to_array(classifier.graph.initializer[0]).copy()
+    weight[1] = 1e-12
+    classifier.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "conv.weight"))
+    classifier.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones(4, np.float32), "conv.bias"))
+    original = clean(classifier)
+    typed, _ = quantize_int8(original, RANGES, ONNXRUNTIME_CPU)
+    values = constants(typed)
+    restored = values["Conv.bias.quantized"] * values["Conv.bias.scale"].astype(np.float64)
+    np.testing.assert_allclose(restored, 1, rtol=0.02)
+    assert np.abs(run(typed, batch) - run(original, batch)).max() < 0.05 * np.abs(run(original, batch)).max()

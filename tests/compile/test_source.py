@@ -107,3 +107,60 @@ def test_no_file(tmp_path) -> None:
         load_source(tmp_path / "model.onnx")
     with pytest.raises(CheckpointError):
         load_source(tmp_path / "model.safetensors")
+
+
+def test_a_softmax_behind_an_identity_is_cut_too(classifier, tmp_path) -> None:
+    logits = load_source(save(classifier, tmp_path))
+    classifier.graph.node[-1].output[0] = "raw"
+    classifier.graph.node.append(helper.make_node("Softmax", ["raw"], ["soft"]))
+    classifier.graph.node.append(helper.make_node("Identity", ["soft"], ["logits"]))
+    assert_same_answers(logits, load_source(save(classifier, tmp_path)))
+
+
+def test_a_softmax_in_disguise_is_refused(classifier, tmp_path) -> None:
+    """exp(x) / sum(exp(x)) written out: the runtime would take the softmax of a softmax."""
+    classifier.graph.node[-1].output[0] = "raw"
+    axis = numpy_helper.from_array(np.array([1]), "axis")
+    classifier.graph.initializer.append(axis)
+    classifier.graph.node.append(helper.make_node("Exp", ["raw"], ["exp"]))
+    classifier.graph.node.append(helper.make_node("ReduceSum", ["exp", "axis"], ["sum"]))
+    classifier.graph.node.append(helper.make_node("Div", ["exp", "sum"], ["logits"]))
+    with pytest.raises(ExportError, match="found probabilities"):
+        load_source(save(classifier, tmp_path))
+
+
+def test_weights_of_nan(classifier, tmp_path) -> None:
+    classifier.graph.initializer[3].CopyFrom(numpy_helper.from_array(np.full(3, np.nan, np.float32), "fc.bias"))
+    with pytest.raises(ExportError, match="expected finite logits"):
+        load_source(save(classifier, tmp_path))
+
+
+def test_an_output_that_is_no_tensor(classifier, tmp_path) -> None:
+    classifier.graph.node[-1].output[0] = "raw"
+    classifier.graph.node.append(helper.make_node("SequenceConstruct", ["raw"], ["logits"]))
+    sequence = helper.make_tensor_sequence_value_info("logits", TensorProto.FLOAT, None)
+    classifier.graph.output[0].CopyFrom(sequence)
+    with pytest.raises(ExportError, match="expected tensors"):
+        load_source(save(classifier, tmp_path))
+
+
+def test_a_declared_output_that_the_graph_does_not_give(classifier, tmp_path) -> None:
+    classifier.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+    with pytest.raises(ExportError, match="expected a valid ONNX graph"):
+        load_source(save(classifier, tmp_path))
+
+
+def test_a_branch_that_reads_a_tensor_outside_it(classifier, tmp_path) -> None:
+    before = load_source(save(classifier, tmp_path))
+    classifier.graph.node[-1].output[0] = "raw"
+    bodies = {}
+    for name in ("then_branch", "else_branch"):
+        info = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        node = helper.make_node("Identity", ["raw"], [name])
+        node.metadata_props.add(key="pkg.torch.onnx.stack_trace", value="/home/somebody/train.py")
+        bodies[name] = helper.make_graph([node], name, [], [info])
+    classifier.graph.initializer.append(numpy_helper.from_array(np.array(True), "always"))
+    classifier.graph.node.append(helper.make_node("If", ["always"], ["logits"], **bodies))
+    after = load_source(save(classifier, tmp_path))
+    assert_same_answers(before, after)
+    assert b"somebody" not in after.graph.SerializeToString()

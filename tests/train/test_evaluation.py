@@ -79,7 +79,7 @@ def test_batches_cover_every_image_once(images):
     result = evaluate(session, images, batch_size=3, track=track)
     assert [len(batch) for batch in session.batches] == [3, 3, 2]
     assert result.predictions.tolist() == ANSWERS
-    assert labels == [("evaluate", 3)]
+    assert labels == [("running", 3)]
 
 
 def test_images_are_brought_to_the_models_size_and_channels(images):
