@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.errors import CheckpointError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import fit_images, normalize
@@ -40,7 +43,7 @@ def bench(
     Args:
         bundle: what to measure.
         checkpoint: what it was compiled from, for PyTorch's rows.
-        images: real images to run.
+        images: what to run.
         source: what they are called in the report.
         settings: how to measure.
         folder: gets result.json, result.md, latency.png and log.txt, which holds what the libraries printed.
@@ -49,12 +52,14 @@ def bench(
 
     Raises:
         ConfigError: no backend has such a name.
-        CheckpointError: there is no such file.
+        CheckpointError: there is no such file, or the bundle was not compiled from it.
         BackendUnavailable: matplotlib is missing; all but the plot is written.
         OSError: the folder cannot be written.
     """
     spec = bundle.manifest.model
     contestants = only([*torch_contestants(spec, checkpoint), *bundle_contestants(bundle)], backends)
+    if checkpoint is not None:
+        check_checkpoint(bundle, checkpoint)
     tensors = network_input(images, spec)
     write_text(folder / "log.txt", "")
     environment = describe()
@@ -62,6 +67,33 @@ def bench(
     result = Result({**asdict(settings), "source": source, "images": len(tensors)}, environment, rows)
     write_report(result, folder, f"Latency of {bundle.path.name}")
     return result
+
+
+def check_checkpoint(bundle: Bundle, path: Path) -> None:
+    """Raise unless ``bundle`` was compiled from the checkpoint at ``path``, as far as can be told.
+
+    A bundle from an ONNX file does not say which checkpoint that came from: then labels and input have to fit.
+
+    Raises:
+        CheckpointError: it was not, or it cannot be read.
+    """
+    source = bundle.manifest.source
+    if source.get("kind") == "checkpoint":
+        expected, found = str(source.get("sha256")), hashlib.sha256(path.read_bytes()).hexdigest()
+        if expected != found:
+            raise CheckpointError(
+                f"expected the checkpoint that {bundle.path} was compiled from, sha256 {expected[:12]}…, "
+                f"found {path}, sha256 {found[:12]}…; give that one or compile again"
+            )
+    elif find_spec("torch"):  # where it is missing, PyTorch's rows say so
+        from quillrt.train.checkpoint import load_checkpoint
+
+        wanted, spec = bundle.manifest.model, load_checkpoint(path).spec
+        if (spec.labels, spec.input.shape) != (wanted.labels, wanted.input.shape):
+            raise CheckpointError(
+                f"expected a checkpoint with {bundle.path}'s labels and input {wanted.input.text()}, "
+                f"found {path} with input {spec.input.text()} and labels {' '.join(spec.labels)}; give another one"
+            )
 
 
 def network_input(images: ImageSet, spec: ModelSpec) -> NDArray[np.float32]:

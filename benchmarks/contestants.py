@@ -10,7 +10,7 @@ from quillrt.runtime.backends import BACKENDS, open_session, why_unavailable
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.select import find_entry, why_not
+from quillrt.runtime.select import candidates, why_not
 from quillrt.runtime.session import Session, SessionOptions
 from quillrt.runtime.spec import ModelSpec
 
@@ -71,16 +71,21 @@ def torch_contestants(spec: ModelSpec, checkpoint: Path | None) -> list[Contesta
 
 
 def bundle_contestants(bundle: Bundle) -> list[Contestant]:
-    """Return every pair of a backend and an entry that it opens, and one row for each backend that has none."""
+    """Return a row for each backend and precision of its entries, and one for each backend that has none.
+
+    Of several engines of one precision the first that fits this machine takes part.
+    """
     spec = bundle.manifest.model
     found = []
     for backend in BACKENDS:
-        held = [(p, entry) for p in Precision if (entry := find_entry(bundle, backend, p)) is not None]
-        for precision, entry in held:
-            reason = why_not(bundle, backend, precision)
-            found.append(Contestant(backend, precision.value, spec, bundle.read(entry), reason))
-        if not held:
-            found.append(Contestant(backend, None, spec, reason=why_unavailable(backend) or why_not(bundle, backend)))
+        for precision in Precision:
+            judged = [(entry, why_not(entry, backend)) for entry in candidates(bundle, backend, precision)]
+            if judged:
+                entry, reason = next((pair for pair in judged if pair[1] is None), judged[0])
+                found.append(Contestant(backend, precision.value, spec, bundle.read(entry), reason))
+        if not candidates(bundle, backend):
+            reason = why_unavailable(backend) or f"{bundle.path.name} holds no file for {backend}"
+            found.append(Contestant(backend, None, spec, reason=reason))
     return found
 
 
@@ -92,5 +97,5 @@ def only(contestants: Iterable[Contestant], backends: Iterable[str]) -> list[Con
     """
     wanted = set(backends)
     if unknown := sorted(wanted - set(NAMES)):
-        raise ConfigError(f"expected backends out of {', '.join(NAMES)}, found {', '.join(unknown)}")
+        raise ConfigError(f"expected backends out of {', '.join(NAMES)}, found {', '.join(unknown)}; check the names")
     return [c for c in contestants if not wanted or c.backend in wanted]

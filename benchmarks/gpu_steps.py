@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from quillrt.runtime.cuda import CudaPython, PyCuda
-from quillrt.runtime.errors import BackendUnavailable, QuillError
+from quillrt.runtime.errors import BackendUnavailable, BuildError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import ModelSpec, character_spec
 
+from .images import choose_images
+
 DRIVERS = {layer.name: layer for layer in (PyCuda, CudaPython)}
 _SEED = 0
-_NOISE_SHAPE = (256, 28, 28)
 _CALIBRATION_IMAGES = 64
 # One image of MNIST's size, a batch of 64, and enough for the bus's full speed.
 COPY_BYTES = (28 * 28 * 4, 64 * 28 * 28 * 4, 64 * 2**20)
@@ -35,14 +36,8 @@ class Steps:
     """The steps; each returns what later steps need of it, and what the report tells of it as JSON values."""
 
     def images(self) -> tuple[tuple[str, ImageSet], dict[str, Any]]:
-        """Return scikit-learn's handwritten digits, or seeded noise where scikit-learn is missing, with its name."""
-        from quillrt.train.datasets import load_dataset
-
-        try:
-            name, images = "digits test", load_dataset("digits").test
-        except QuillError:
-            name, grey = "seeded noise", np.random.default_rng(_SEED).integers(0, 256, _NOISE_SHAPE, np.uint8)
-            images = ImageSet(grey, np.arange(len(grey)) % 10, tuple("0123456789"))
+        """Return scikit-learn's handwritten digits, or synthetic images where it is missing, with their name."""
+        name, images = choose_images({})
         return (name, images), {"source": name, "images": len(images)}
 
     def network(self, images: ImageSet, path: Path) -> tuple[ModelSpec, dict[str, Any]]:
@@ -86,6 +81,8 @@ class Steps:
         from quillrt.compile.engines import build_engines
 
         files, layers = build_engines(graphs, (precision,), (family,))
+        if not files:
+            raise BuildError(f"expected a graph typed for {family}, found none")
         datatypes = [layer["datatype"] for kernels in layers.values() for layer in kernels]
         return files, {"bytes": [entry.size for entry, _ in files], "kernels": dict(Counter(datatypes))}
 

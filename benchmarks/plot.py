@@ -19,6 +19,7 @@ _COLOURS = {
     "openvino": "#8172b3",
     "tensorrt": "#55a868",
 }
+_OTHER = "#937860"
 
 
 def plot_latency(result: Result, path: Path, title: str) -> None:
@@ -39,7 +40,7 @@ def plot_latency(result: Result, path: Path, title: str) -> None:
     for number, (batch, bars) in enumerate(zip(batches, panels, strict=True)):
         axes = figure.add_subplot(1, len(panels), number + 1)
         for position, (name, measured) in enumerate(bars):
-            colour = next(colour for start, colour in _COLOURS.items() if name.startswith(start))
+            colour = next((colour for start, colour in _COLOURS.items() if name.startswith(start)), _OTHER)
             dots = measured.round_medians_ms
             axes.barh(position, measured.median_ms, color=colour, height=0.62)
             axes.plot(dots, [position] * len(dots), "k.", markersize=3)

@@ -15,24 +15,29 @@ from .running import REFERENCES
 from .statistics import queries_needed
 
 COLUMNS = (
-    "backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× onnxruntime", "same label",
-    "max |Δ|", "note",
+    "backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× ONNX Runtime", "same label",
+    "max |Δ|",
 )  # fmt: skip
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return the table's rows: what was measured, by batch size; then what could not run, each reason once."""
-    missing: dict[tuple[str, str | None], list[Row]] = {}
+    """Return the table's rows: what was measured, by batch size."""
+    return [_measured_cells(row, row.measured) for row in rows if row.measured]
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return the lines below the table: whose enqueue holds the GPU up, and what could not run, each reason once."""
+    bound = [f"{row.name}, batch {row.batch}" for row in rows if row.measured and row.measured.host_bound]
+    lines = [f"host-bound, enqueue above {HOST_BOUND} of compute: {'; '.join(bound)}"] if bound else []
+    missing: dict[str, dict[str, dict[int, None]]] = {}  # reason -> name -> batch sizes
     for row in rows:
         if row.measured is None:
-            missing.setdefault((row.backend, row.reason), []).append(row)
-    table = [_measured_cells(row, row.measured) for row in rows if row.measured]
-    for (backend, reason), same in missing.items():
-        precisions = dict.fromkeys(row.precision for row in same if row.precision)
-        batches = dict.fromkeys(str(row.batch) for row in same)
-        name = f"{backend} {', '.join(precisions)}".strip()
-        table.append((name, ", ".join(batches), *["–"] * (len(COLUMNS) - 3), str(reason)))
-    return table
+            missing.setdefault(str(row.reason), {}).setdefault(row.name, {})[row.batch] = None
+    every = dict.fromkeys(row.batch for row in rows)
+    for reason, names in missing.items():
+        who = [name + ("" if at == every else f", batch {', '.join(map(str, at))}") for name, at in names.items()]
+        lines.append(f"not run here: {'; '.join(who)}: {reason}")
+    return lines
 
 
 def _measured_cells(row: Row, measured: Measured) -> tuple[str, ...]:
@@ -47,7 +52,6 @@ def _measured_cells(row: Row, measured: Measured) -> tuple[str, ...]:
         *(f"{row.speedup[name]:.2f}" if name in row.speedup else "–" for name in REFERENCES),
         f"{measured.agreement.same_label:.1%}",
         f"{measured.agreement.max_difference:.1e}",
-        f"host-bound: enqueue above {HOST_BOUND} of compute" if measured.host_bound else "",
     )
 
 
@@ -67,7 +71,7 @@ def conditions(result: Result) -> list[str]:
         "Versions: " + ", ".join(f"{name} {version}" for name, version in environment["packages"].items()) + ".",
         "Measured: host memory to host memory, copies included, without CUDA graphs, by one clock (perf_counter_ns), "
         f"CPU threads per query: {settings['threads']}, "
-        f"{settings['images']} images of {settings['source']} in rotation, each backend in its own process, "
+        f"{settings['images']} images ({settings['source']}) in rotation, each backend in its own process, "
         f"{settings['rounds']} rounds in turn, {settings['seconds']:g} s per row after warm-up, "
         f"n = {min(counts):,} to {max(counts):,} queries per row. "
         "Median: of the rounds' medians; p90, p99: nearest rank, shown from "
@@ -81,6 +85,8 @@ def to_markdown(result: Result, title: str) -> str:
     """Return the report as a page of Markdown."""
     lines = [f"# {title}", "", *(f"- {line}" for line in conditions(result)), ""]
     page = "\n".join(lines) + "\n" + markdown_table(COLUMNS, cells(result.rows))
+    if below := notes(result.rows):
+        page += "\n" + "".join(f"- {line}\n" for line in below)
     if timed := _device_cells(result.rows):
         columns = ("backend", "batch", "H2D ms", "compute ms", "D2H ms", "enqueue ms")
         page += f"\nMedians by device events, the enqueue by the host:\n\n{markdown_table(columns, timed)}"

@@ -32,9 +32,7 @@ class EagerSession(Session):
         if device == "cuda":
             if not torch.cuda.is_available():
                 raise BackendUnavailable(f"torch {torch.__version__} finds no NVIDIA GPU; run quillrt doctor")
-            backends: Any = torch.backends  # its stubs lack `conv`
-            backends.cudnn.conv.fp32_precision = "ieee"
-            backends.cuda.matmul.fp32_precision = "ieee"
+            forbid_tf32(torch.backends)
         self._threads_before = torch.get_num_threads()  # torch has one count for the whole process
         if options.threads is not None:
             torch.set_num_threads(options.threads)
@@ -59,6 +57,16 @@ class EagerSession(Session):
 
         torch.set_num_threads(self._threads_before)
         self._network = None
+
+
+def forbid_tf32(backends: Any) -> None:
+    """Make FP32 mean FP32 in ``torch.backends``."""
+    if hasattr(backends.cudnn, "conv"):  # torch 2.9 on; it warns of the older names, which JetPack's torch has alone
+        backends.cudnn.conv.fp32_precision = "ieee"
+        backends.cuda.matmul.fp32_precision = "ieee"
+    else:
+        backends.cudnn.allow_tf32 = False
+        backends.cuda.matmul.allow_tf32 = False
 
 
 class CompileSession(EagerSession):

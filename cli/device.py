@@ -32,15 +32,14 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Recognize the character in each image: prints file, label and probability."""
-    from quillrt.runtime.backends import open_session
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.predict import predict
-    from quillrt.runtime.select import choose
+    from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
     opened = Bundle.open(bundle)
-    entry, chosen = choose(opened, backend, precision_of(precision))
-    with open_session(chosen, opened.read(entry), opened.manifest.model, SessionOptions(threads)) as session:
+    session, entry, chosen = open_fitting(opened, backend, precision_of(precision), SessionOptions(threads))
+    with session:
         predictions = list(predict(session, _read(images), top_k, batch_size))
     if as_json:
         print_json(

@@ -38,19 +38,20 @@ def bench(
 ) -> None:
     """Measure every backend side by side on the same images, each in its own process, by one clock."""
     from quillrt.benchmarks.bench import bench as run
-    from quillrt.benchmarks.report import COLUMNS, cells, conditions
+    from quillrt.benchmarks.images import choose_images
+    from quillrt.benchmarks.report import COLUMNS, cells, conditions, notes
     from quillrt.benchmarks.running import Settings
     from quillrt.runtime.bundle import Bundle
-    from quillrt.train.datasets import load_dataset
 
     settings = Settings(batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads)
     opened = Bundle.open(bundle)
-    name = dataset or opened.manifest.training.get("dataset", "digits")
+    manifest = opened.manifest
+    source, images = choose_images(manifest.training, manifest.model.preprocessing, dataset, data_root, part)
     result = run(
         opened,
         checkpoint,
-        load_dataset(name, data_root, opened.manifest.model.preprocessing).part(part),
-        f"{name} {part}",
+        images,
+        source,
         settings,
         output,
         backend or (),
@@ -60,8 +61,14 @@ def bench(
     if as_json:
         print_json(result.to_json(raw=False))
     else:
-        print_table(f"Latency of {bundle.name}, host memory to host memory", COLUMNS, cells(result.rows))
-        for line in conditions(result):
+        rows = cells(result.rows)
+        halves = {  # side by side they are wider than a terminal of 80 columns
+            f"Latency of {bundle.name}, host memory to host memory": range(6),
+            "Beside the references": (0, 1, *range(6, len(COLUMNS))),
+        }
+        for title, half in halves.items():
+            print_table(title, [COLUMNS[i] for i in half], [[row[i] for i in half] for row in rows])
+        for line in (*notes(result.rows), *conditions(result)):
             typer.echo(line)
     note(f"written: result.json, result.md, latency.png, log.txt in {output}", quiet)
 

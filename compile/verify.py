@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import BundleError, SpecError
+from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
@@ -22,6 +22,7 @@ from quillrt.runtime.spec import ModelSpec
 from .mcnemar import mcnemar
 
 MAX_DROP = 0.5  # points of accuracy
+_REFERENCE = "onnxruntime-cpu"
 _CHANCE = 0.05  # p below which a drop is no chance
 _FP32_TOLERANCE = 1e-3  # of the largest logit; sums in another order differ far less, TF32 about as much
 
@@ -75,17 +76,21 @@ def verify(
 ) -> tuple[Verdict, ...]:
     """Compare every (file, backend) pair of ``bundle`` with its FP32 graph on onnxruntime's CPU provider.
 
-    A pair is at fault if it loses more than ``max_drop`` points and McNemar's test gives chance less than 5 %, or if it
-    computes in FP32 and a logit differs by more than a thousandth of the largest.
+    A pair is at fault if it loses more than ``max_drop`` points and McNemar's test gives chance less than 5 %, if it
+    computes in FP32 and a logit differs by more than a thousandth of the largest, if a logit is not finite, or if the
+    file cannot be opened by onnxruntime's CPU provider, which has every operator; what another backend refuses, it has
+    a reason for.
 
     Raises:
         SpecError: the data set has other classes than the model.
+        BundleError: the FP32 graph is missing or cannot be opened.
         BackendUnavailable: the reference cannot run here.
+        AccuracyError: the reference answers NaN.
     """
     spec = bundle.manifest.model
     check_labels(spec, images)
     fitted = fit_images(images.images, spec.preprocessing)
-    reference = _logits(bundle, _reference(bundle), "onnxruntime-cpu", fitted)
+    reference = _logits(bundle, _reference(bundle), _REFERENCE, fitted)
     pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends]
     return tuple(
         _judge(bundle, entry, backend, fitted, images.labels, reference, max_drop)
@@ -115,18 +120,22 @@ def _judge(
     max_drop: float,
 ) -> Verdict:
     precision = entry.precision or Precision.FP32
-    if reason := why_not(bundle, backend, precision):
+    if reason := why_not(entry, backend):
         return Verdict(entry.path, backend, precision, reason=reason)
-    logits = _logits(bundle, entry, backend, fitted)
+    try:
+        logits = _logits(bundle, entry, backend, fitted)
+    except (BackendUnavailable, BundleError, AccuracyError) as error:
+        refused = isinstance(error, BackendUnavailable) or (isinstance(error, BundleError) and backend != _REFERENCE)
+        if refused:
+            return Verdict(entry.path, backend, precision, reason=str(error))
+        return Verdict(entry.path, backend, precision, n=len(labels), fault=str(error))
     answers, expected = logits.argmax(axis=1), reference.argmax(axis=1)
     right, right_before = answers == labels, expected == labels
     difference = float(np.abs(logits - reference).max())
     drop = 100 * float(right_before.mean() - right.mean())
     p = mcnemar(right_before, right)
     fault = ""
-    if not np.isfinite(logits).all():
-        fault = "it answers NaN or infinite values"
-    elif drop > max_drop and p < _CHANCE:
+    if drop > max_drop and p < _CHANCE:
         fault = f"it loses {drop:.2f} points (p = {p:.2g}), more than {max_drop} allowed"
     elif precision is Precision.FP32 and difference > _FP32_TOLERANCE * max(1.0, float(np.abs(reference).max())):
         fault = f"a logit differs by {difference:.2g}, more than FP32 arithmetic explains"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Protocol
 
-from .errors import ConfigError
+from .errors import BackendUnavailable, ConfigError
 from .session import Session, SessionOptions
 from .spec import ModelSpec
 
@@ -17,6 +17,7 @@ BACKENDS = {
     "onnxruntime-cpu": "quillrt.runtime.ort:CpuSession",
     "openvino": "quillrt.runtime.ov:OpenVINOSession",
 }
+CPU_BACKENDS = ("onnxruntime-cpu", "openvino")  # no GPU is asked for them
 
 
 class _Backend(Protocol):
@@ -32,7 +33,9 @@ def check_name(name: str) -> None:
         ConfigError: none has; the message lists those there are.
     """
     if name not in BACKENDS:
-        raise ConfigError(f"expected a backend out of {', '.join(BACKENDS)}, found {name!r}")
+        raise ConfigError(
+            f"expected a backend out of {', '.join(BACKENDS)}, found {name!r}; quillrt doctor says which work here"
+        )
 
 
 def _backend(name: str) -> _Backend:
@@ -48,7 +51,10 @@ def why_unavailable(name: str) -> str | None:
     Raises:
         ConfigError: no backend has this name.
     """
-    return _backend(name).unavailable()
+    try:
+        return _backend(name).unavailable()
+    except ImportError as error:
+        return _broken(name, error)
 
 
 def open_session(name: str, model: bytes, spec: ModelSpec, options: SessionOptions = SessionOptions()) -> Session:
@@ -59,4 +65,12 @@ def open_session(name: str, model: bytes, spec: ModelSpec, options: SessionOptio
         BackendUnavailable: it cannot work on this machine.
         BundleError: it refuses the model.
     """
-    return _backend(name)(model, spec, options)
+    try:
+        return _backend(name)(model, spec, options)
+    except ImportError as error:
+        raise BackendUnavailable(_broken(name, error)) from error
+
+
+def _broken(name: str, error: ImportError) -> str:
+    """Say that a package is there, but of no use, such as one made for another numpy or CUDA."""
+    return f"backend {name} cannot be loaded: {' '.join(str(error).split())}; install its package again"

@@ -79,6 +79,8 @@ def _read_zip(path: Path) -> dict[str, bytes]:
                 raise BundleError(
                     f"{path}: expected files stored uncompressed, found compressed ones; give a .quill bundle"
                 )
+            if sum(info.file_size for info in infos) > path.stat().st_size:  # entries that overlap: a zip bomb too
+                raise BundleError(f"{path}: expected files side by side, found more than it can hold; make it again")
             files = {info.filename: archive.read(info) for info in infos}
     except OSError as error:
         raise BundleError(

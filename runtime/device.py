@@ -46,7 +46,7 @@ class Device:
     """One machine.
 
     Attributes:
-        cpu: the processor's model, or the board's where the processor has no name (Jetson).
+        cpu: the board's model where a device tree tells it (Jetson), or else the processor's.
         architecture: such as ``x86_64`` or ``aarch64``.
         cores: logical processors this process may use.
         instructions: instruction sets that matter for int8, as ``/proc/cpuinfo`` names them.
@@ -132,14 +132,15 @@ class _Driver:
         return value.value
 
 
-def _processor() -> tuple[str, tuple[str, ...]]:
-    """Return the processor's model and its int8 instruction sets."""
+def _processor(proc: Path = Path("/proc")) -> tuple[str, tuple[str, ...]]:
+    """Return the board's or processor's model and the processor's int8 instruction sets."""
     fields: dict[str, str] = {}
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+    for line in _read(proc / "cpuinfo").splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
-    board = _read(Path("/proc/device-tree/model")).strip("\0\n ")
-    model = fields.get("model name") or board or platform.processor() or platform.machine()
+    board = _read(proc / "device-tree" / "model").strip("\0\n ")
+    # Jetson's kernels call the processor "ARMv8 Processor rev 1 (v8l)", which names nothing; x86 has no device tree.
+    model = board or fields.get("model name") or platform.processor() or platform.machine()
     have = set(fields.get("flags", fields.get("Features", "")).split())
     return model, tuple(name for family in _INT8_INSTRUCTIONS for name in family if name in have)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +19,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be made or written, or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    beside.touch(exist_ok=False)
     try:
         yield beside
         with beside.open("rb") as file:
             os.fsync(file.fileno())
-        beside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the result from the group
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -43,9 +41,3 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data``, whole or not at all."""
     with written_whole(path) as beside:
         beside.write_bytes(data)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

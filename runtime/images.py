@@ -14,6 +14,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import ImageError
 
 MAX_PIXELS = 64_000_000  # above the largest phone cameras' usual output, far below what a decompression bomb claims
+# The rest stays out: for EPS Pillow starts Ghostscript. The first five cost no import.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -33,12 +35,12 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
     except OSError as error:
         raise ImageError(f"expected an image file at {name}, but {error.strerror}; check the path") from error
     if not data:
-        raise ImageError(f"expected an image, but {name} is empty (0 bytes)")
+        raise ImageError(f"expected an image, but {name} is empty (0 bytes); give a PNG or JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF data; the image itself may be whole
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data)) as image:
+            with Image.open(BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height}")
                 return _grey(ImageOps.exif_transpose(image))
@@ -47,9 +49,11 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
             f"expected at most {MAX_PIXELS:,} pixels, but {name} claims more ({error}); shrink it"
         ) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"expected an image that Pillow reads, but {name} is none; give a PNG or JPEG") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damaged files
-        raise ImageError(f"expected a whole image, but {name} is damaged: {error}") from error
+        raise ImageError(
+            f"expected an image ({', '.join(_FORMATS)}), but {name} is none; give a PNG or JPEG"
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:  # Pillow's decoders on damaged files
+        raise ImageError(f"expected a whole image, but {name} is damaged: {error}; copy it again") from error
 
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
@@ -63,10 +67,10 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among ``paths`` and, sorted, the image files anywhere below the folders among them.
+    """Return ``paths`` with each folder's place taken by the image files anywhere below it, sorted; none is opened.
 
     Raises:
-        ImageError: a path does not exist or a folder holds no image.
+        ImageError: a folder holds no image.
     """
     found: list[Path] = []
     for path in paths:

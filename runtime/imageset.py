@@ -21,16 +21,18 @@ class ImageSet:
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 3:
             raise DataError(
-                f"images must be uint8 of shape (N, H, W), but are {self.images.dtype} of shape {self.images.shape}"
+                f"expected images uint8 of shape (N, H, W), found {self.images.dtype} of shape {self.images.shape}; "
+                "give grey levels from 0 to 255"
             )
         if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
             raise DataError(
-                f"labels must be int64 of shape {self.images.shape[:1]}, "
-                f"but are {self.labels.dtype} of shape {self.labels.shape}"
+                f"expected labels int64 of shape {self.images.shape[:1]}, "
+                f"found {self.labels.dtype} of shape {self.labels.shape}; give each image one index into the classes"
             )
         if self.labels.size and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             raise DataError(
-                f"labels must lie in 0..{len(self.classes) - 1}, but span {self.labels.min()}..{self.labels.max()}"
+                f"expected labels in 0..{len(self.classes) - 1}, found {self.labels.min()}..{self.labels.max()}; "
+                "name every class"
             )
 
     def __len__(self) -> int:

@@ -54,6 +54,11 @@ class Entry:
         fields |= {key: tuple(map(str, data[key])) for key in ("backends", "typed_for")}
         fields |= {key: dict(data[key]) for key in ("tools", "built_for", "measured")}
         entry = cls(**fields)
+        _check_built_for(entry.built_for)
+        for backend, found in entry.measured.items():
+            _check(found, dict, f"what was measured on {backend}")
+            _check(found.get("accuracy"), (int, float), f"the accuracy on {backend}")
+            _check(found.get("n"), int, f"the n of {backend}")
         if entry.kind not in KINDS:
             raise BundleError(
                 f"manifest entry {entry.path}: expected a kind out of {', '.join(KINDS)}, found {entry.kind!r}"
@@ -102,10 +107,36 @@ class Manifest:
         try:
             return cls(
                 model=ModelSpec.from_json(data["model"]),
-                source=dict(data["source"]),
+                source=_check_source(data["source"]),
                 entries=tuple(Entry.from_json(entry) for entry in data["entries"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
             raise BundleError(
                 f"expected a whole manifest, found a malformed one: {error}; make the bundle again"
             ) from error
+
+
+def _check(value: Any, kind: type | tuple[type, ...], what: str) -> None:
+    """Raise unless ``value`` has the JSON type that the rest of the program takes for granted."""
+    if not isinstance(value, kind):
+        raise BundleError(f"{what} is {value!r}")
+
+
+def _check_source(source: Any) -> dict[str, Any]:
+    _check(source, dict, "source")
+    training = source.get("training", {})
+    _check(training, dict, "the record of training")
+    _check(training.get("dataset", ""), str, "the data set of training")
+    checked: dict[str, Any] = source
+    return checked
+
+
+def _check_built_for(facts: Mapping[str, Any]) -> None:
+    _check(facts.get("tensorrt", ""), str, "TensorRT's version")
+    capabilities, products = facts.get("compute_capabilities", []), facts.get("products", {})
+    _check(capabilities, list, "the list of compute capabilities")
+    for capability in capabilities:
+        _check(capability, str, "a compute capability")
+    _check(products, dict, "the table of products")
+    for kind, count in products.items():
+        _check(count, int, f"the number of {kind} products")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,16 +34,15 @@ class CpuSession(Session):
             settings.intra_op_num_threads = options.threads
         try:
             self._session = onnxruntime.InferenceSession(
-                model, settings, providers=[(self.provider, self.provider_options(options))]
+                model, settings, providers=[(self.provider, self.provider_options(options))], enable_fallback=0
             )
+        except RuntimeError as error:  # the provider's; what onnxruntime says of models is none
+            raise BackendUnavailable(f"{self._cannot_start()}: {' '.join(str(error).split())}") from error
         except Exception as error:
             raise BundleError(f"{self.name} cannot load the model: {' '.join(str(error).split())}") from error
         # onnxruntime falls back to the CPU with a warning when a provider fails; here that is an error.
         if self._session.get_providers()[0] != self.provider:
-            raise BackendUnavailable(
-                f"{self.name}: onnxruntime could not start {self.provider} (CUDA or cuDNN libraries missing?); "
-                "run quillrt doctor, or choose --backend onnxruntime-cpu"
-            )
+            raise BackendUnavailable(self._cannot_start())
         self._spec = spec
 
     @classmethod
@@ -49,6 +50,8 @@ class CpuSession(Session):
         """Return why this backend cannot work here, or ``None``."""
         if find_spec("onnxruntime") is None:
             return f"backend {cls.name} needs the package onnxruntime: pip install 'quillrt[ort]'"
+        import onnxruntime  # noqa: F401 - it may be there and broken, which raises ImportError
+
         return None
 
     @staticmethod
@@ -62,11 +65,20 @@ class CpuSession(Session):
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         self._spec.input.check(batch)
-        logits: NDArray[np.float32] = self._session.run([self._spec.output.name], {self._spec.input.name: batch})[0]
+        try:
+            logits: NDArray[np.float32] = self._session.run([self._spec.output.name], {self._spec.input.name: batch})[0]
+        except Exception as error:  # onnxruntime's have no common base but this
+            raise BundleError(f"{self.name} cannot run the model: {' '.join(str(error).split())}") from error
         return logits
 
     def close(self) -> None:
         self._session = None
+
+    def _cannot_start(self) -> str:
+        return (
+            f"{self.name}: onnxruntime could not start {self.provider} (CUDA or cuDNN libraries missing?); "
+            "run quillrt doctor, or choose --backend onnxruntime-cpu"
+        )
 
 
 class CudaSession(CpuSession):
@@ -97,5 +109,7 @@ class CudaSession(CpuSession):
         """Return the device to use."""
         import onnxruntime
 
-        onnxruntime.preload_dlls()  # finds CUDA and cuDNN in the nvidia-* packages that pip installed
+        if hasattr(onnxruntime, "preload_dlls"):  # since 1.21
+            with redirect_stdout(sys.stderr):  # where it prints what it misses
+                onnxruntime.preload_dlls()  # finds CUDA and cuDNN in the nvidia-* packages that pip installed
         return {"device_id": options.device, "use_tf32": 0}  # precision lives in the graph

@@ -37,6 +37,8 @@ class OpenVINOSession(Session):
         """Return why this backend cannot work here, or ``None``."""
         if find_spec("openvino") is None:
             return "backend openvino needs the package openvino: pip install 'quillrt[openvino]'"
+        import openvino  # noqa: F401 - it may be there and broken, which raises ImportError
+
         return None
 
     @property
@@ -45,8 +47,11 @@ class OpenVINOSession(Session):
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         self._spec.input.check(batch)
-        outputs = self._request.infer({self._spec.input.name: batch}, share_inputs=True, share_outputs=False)
-        return np.asarray(outputs[self._spec.output.name], np.float32)
+        try:
+            outputs = self._request.infer({self._spec.input.name: batch}, share_inputs=True, share_outputs=False)
+            return np.asarray(outputs[self._spec.output.name], np.float32)
+        except (RuntimeError, KeyError) as error:
+            raise BundleError(f"openvino cannot run the model: {' '.join(str(error).split())}") from error
 
     def close(self) -> None:
         self._request = self._model = None

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import AccuracyError
 from .preprocessing import fit_image, normalize
 from .progress import Track, no_progress
 from .session import Session
@@ -25,12 +26,16 @@ class Prediction:
 def predict(
     session: Session, images: Iterable[tuple[str, NDArray[np.uint8]]], top_k: int = 1, batch_size: int = 64
 ) -> Iterator[Prediction]:
-    """Yield a prediction for each (name, grey image uint8 (H, W)), in order, running ``batch_size`` at a time."""
+    """Yield a prediction for each (name, grey image uint8 (H, W)), in order, running ``batch_size`` at a time.
+
+    Raises:
+        AccuracyError: a logit is NaN or infinite.
+    """
     spec = session.spec
     stream = iter(images)
     while chunk := list(islice(stream, batch_size)):
         fitted = np.stack([fit_image(image, spec.preprocessing) for _, image in chunk])  # (n, height, width)
-        probabilities = softmax(session.run(normalize(fitted, spec.preprocessing, spec.channels)))
+        probabilities = softmax(_run(session, fitted))
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         for (name, _), row, best in zip(chunk, probabilities, order, strict=True):
             yield Prediction(name, tuple((spec.labels[k], float(row[k])) for k in best))
@@ -39,14 +44,26 @@ def predict(
 def run_images(
     session: Session, images: NDArray[np.uint8], batch_size: int = 256, track: Track = no_progress
 ) -> NDArray[np.float32]:
-    """Return the logits, float32 (N, K), of fitted images uint8 (N, height, width), ``batch_size`` at a time."""
-    spec = session.spec
+    """Return the logits, float32 (N, K), of fitted images uint8 (N, height, width), ``batch_size`` at a time.
+
+    Raises:
+        AccuracyError: a logit is NaN or infinite.
+    """
     starts = range(0, len(images), batch_size)
-    batches = [
-        session.run(normalize(images[start : start + batch_size], spec.preprocessing, spec.channels))
-        for start in track(starts, "running", len(starts))
-    ]
-    return np.concatenate(batches)
+    return np.concatenate(
+        [_run(session, images[start : start + batch_size]) for start in track(starts, "running", len(starts))]
+    )
+
+
+def _run(session: Session, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits (n, K) of fitted images (n, height, width)."""
+    logits = session.run(normalize(fitted, session.spec.preprocessing, session.spec.channels))
+    if not np.isfinite(logits).all():
+        raise AccuracyError(
+            "expected finite logits, found NaN or infinite ones: the model overflows in this precision or is damaged; "
+            "choose --precision fp32"
+        )
+    return logits
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,45 +2,89 @@
 
 from __future__ import annotations
 
-from .backends import BACKENDS, check_name, open_session, why_unavailable
+import platform
+
+from .backends import BACKENDS, CPU_BACKENDS, check_name, open_session, why_unavailable
 from .bundle import Bundle
-from .device import describe_device
+from .device import _processor, describe_device
 from .errors import BackendUnavailable
 from .manifest import Entry
 from .precision import Precision
 from .session import Session, SessionOptions
+from .tensorrt_api import FAMILIES, load
 
-# Fastest first. CPUs have no FP16 arithmetic that onnxruntime uses: it computes FP16 graphs through casts.
-_FASTEST = (Precision.FP8, Precision.INT8, Precision.FP16, Precision.BF16, Precision.TF32, Precision.FP32)
-_FASTEST_ON_CPU = (Precision.INT8, Precision.FP32, Precision.TF32, Precision.BF16, Precision.FP16, Precision.FP8)
-
-
-def find_entry(bundle: Bundle, backend: str, precision: Precision | None = None) -> Entry | None:
-    """Return the entry that ``backend`` opens in ``precision``, by default the likely fastest; ``None`` if none."""
-    order = _FASTEST_ON_CPU if backend in ("onnxruntime-cpu", "openvino") else _FASTEST
-    held = {entry.precision: entry for entry in bundle.entries if backend in entry.backends}
-    wanted = order if precision is None else (precision,)
-    return next((held[p] for p in wanted if p in held), None)
+# Likely fastest first. CPUs have no FP16 arithmetic that onnxruntime uses: it computes FP16 graphs through casts.
+_ON_GPU = (Precision.FP8, Precision.INT8, Precision.FP16, Precision.BF16, Precision.TF32, Precision.FP32)
+_ON_CPU = (Precision.INT8, Precision.FP32, Precision.TF32, Precision.BF16, Precision.FP16, Precision.FP8)
+_ON_CPU_WITHOUT_INT8 = (Precision.FP32, Precision.INT8, *_ON_CPU[2:])
+_X86_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
-def why_not(bundle: Bundle, backend: str, precision: Precision | None = None) -> str | None:
-    """Return in one line why ``bundle`` cannot run with ``backend`` here, or ``None`` if it can."""
-    entry = find_entry(bundle, backend, precision)
-    if entry is None:
-        wanted = "file" if precision is None else f"{precision.value} file"
-        return f"{bundle.path.name} holds no {wanted} for {backend}"
+def candidates(bundle: Bundle, backend: str, precision: Precision | None = None) -> list[Entry]:
+    """Return the entries that ``backend`` opens, of ``precision`` alone if one is given, the likely fastest first."""
+    return [
+        entry
+        for each in _fastest_first(backend)
+        if precision in (None, each)
+        for entry in bundle.entries
+        if entry.precision is each and backend in entry.backends
+    ]
+
+
+def why_not(entry: Entry, backend: str) -> str | None:
+    """Return in one line why ``backend`` cannot run ``entry`` here, or ``None`` if nothing is known against it."""
     if reason := why_unavailable(backend):
         return reason
-    fits = entry.built_for.get("compute_capabilities")
-    if not fits:
+    if backend not in FAMILIES:
         return None  # without asking the driver, which takes time that no CPU backend should wait for
+    built_by, fits = entry.built_for.get("tensorrt"), entry.built_for.get("compute_capabilities")
+    if built_by is not None and built_by != (here := load(backend).version):
+        return f"{entry.path} is built by {backend} {built_by}, here is {here}; compile it with this version"
     gpus = describe_device().gpus
-    if gpus and gpus[0].compute_capability not in fits:
+    if fits is not None and gpus and gpus[0].compute_capability not in fits:
         return (
             f"{entry.path} is built for compute capability {', '.join(fits)}, "
             f"this {gpus[0].name} has {gpus[0].compute_capability}; compile it for this GPU"
         )
     return None
+
+
+def open_fitting(
+    bundle: Bundle,
+    backend: str | None = None,
+    precision: Precision | None = None,
+    options: SessionOptions = SessionOptions(),
+) -> tuple[Session, Entry, str]:
+    """Open the first file that works here: by ``BACKENDS``' order, the likely fastest precision of each first.
+
+    Returns:
+        The session, the entry that it runs, and the name of the backend.
+
+    Raises:
+        ConfigError: no backend has this name.
+        BackendUnavailable: nothing in the bundle can run here; the message says why for each file.
+        BundleError: the backend refuses the file.
+    """
+    if backend is not None:
+        check_name(backend)
+    reasons = []
+    for name in BACKENDS if backend is None else (backend,):
+        for entry in candidates(bundle, name, precision):
+            reason = why_not(entry, name)
+            if reason is None:
+                try:
+                    return open_session(name, bundle.read(entry), bundle.manifest.model, options), entry, name
+                except BackendUnavailable as error:
+                    if backend is not None:  # who asks for one wants it, or its own words
+                        raise
+                    reason = str(error)
+            reasons.append(reason)
+    holds = sorted({f"{name} {e.precision.value}" for e in bundle.entries if e.precision for name in e.backends})
+    raise BackendUnavailable(
+        f"expected something in {bundle.path.name} that runs on {describe_device().text()}; "
+        f"it holds {', '.join(holds) or 'nothing that runs'}, "
+        f"but: {'; '.join(dict.fromkeys(reasons)) or 'none is of the backend and precision asked for'}"
+    )
 
 
 def open_bundle_session(
@@ -49,31 +93,14 @@ def open_bundle_session(
     precision: Precision | None = None,
     options: SessionOptions = SessionOptions(),
 ) -> Session:
-    """Open what ``bundle`` holds for ``backend``, by default for the first backend in ``BACKENDS`` that works here.
-
-    Raises:
-        ConfigError: no backend has this name.
-        BackendUnavailable: nothing in the bundle can run here; the message says why for each backend it is for.
-        BundleError: the backend refuses the file.
-    """
-    entry, chosen = choose(bundle, backend, precision)
-    return open_session(chosen, bundle.read(entry), bundle.manifest.model, options)
+    """Return the session of ``open_fitting`` for those who need not know which file it runs; raises the same."""
+    return open_fitting(bundle, backend, precision, options)[0]
 
 
-def choose(bundle: Bundle, backend: str | None = None, precision: Precision | None = None) -> tuple[Entry, str]:
-    """Return the entry and the backend that ``open_bundle_session`` opens."""
-    if backend is not None:
-        check_name(backend)
-    reasons = []
-    for name in BACKENDS if backend is None else (backend,):
-        reason = why_not(bundle, name, precision)
-        entry = find_entry(bundle, name, precision)
-        if reason is None and entry is not None:
-            return entry, name
-        if entry is not None or backend is not None:
-            reasons.append(str(reason))
-    holds = sorted({f"{name} {e.precision.value}" for e in bundle.entries if e.precision for name in e.backends})
-    raise BackendUnavailable(
-        f"expected something in {bundle.path.name} that runs on {describe_device().text()}; "
-        f"it holds {', '.join(holds)}, but: {'; '.join(reasons) or 'none in the precision asked for'}"
-    )
+def _fastest_first(backend: str) -> tuple[Precision, ...]:
+    if backend not in CPU_BACKENDS:
+        return _ON_GPU
+    # Without these, x86 sums pairs of 8-bit products in 16 bits: it saturates and is slower than FP32 (ONNX Runtime,
+    # "Quantize ONNX models", on AVX2 and AVX512).
+    x86 = platform.machine() in ("x86_64", "AMD64")
+    return _ON_CPU_WITHOUT_INT8 if x86 and _X86_INT8.isdisjoint(_processor()[1]) else _ON_CPU

@@ -211,12 +211,13 @@ def _check_tensors(tensorrt: TensorRT, engine: Any, spec: ModelSpec) -> None:
     for side, mode, want in (("input", modes.INPUT, spec.input), ("output", modes.OUTPUT, spec.output)):
         found = [name for name in names if engine.get_tensor_mode(name) == mode]
         if found != [want.name]:
-            raise BundleError(f"expected an engine with the {side} {want.name!r}, found {', '.join(found) or 'none'}")
+            named = ", ".join(found) or "none"
+            raise BundleError(f"expected an engine with the {side} {want.name!r}, found {named}; compile it again")
         dtype, shape = engine.get_tensor_dtype(want.name), tuple(engine.get_tensor_shape(want.name))
         if dtype != tensorrt.module.DataType.FLOAT or shape[1:] != want.shape[1:]:
             raise BundleError(
                 f"expected the engine's {side} {want.name!r} to be float32 of shape {want.text()}, "
-                f"found {dtype.name} of shape {shape}"
+                f"found {dtype.name} of shape {shape}; compile it again"
             )
 
 

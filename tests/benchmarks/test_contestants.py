@@ -1,9 +1,11 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from quillrt.benchmarks.contestants import NAMES, bundle_contestants, only, torch_contestants
 from quillrt.compile.bundle_writer import entry_for
+from quillrt.runtime import select
 from quillrt.runtime.backends import BACKENDS
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
@@ -37,6 +39,28 @@ def test_every_pair_of_backend_and_entry_and_every_backend_without_one(bundle):
     assert all(c.reason for c in missing)
     with pytest.raises(BackendUnavailable, match=r"\w"):
         missing[0].open(SessionOptions())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_engines_of_one_precision_the_one_that_fits_takes_part(monkeypatch, quadrants, order):
+    def engine(name, **built_for):
+        return entry_for(
+            name.encode(), name, "engine", precision=Precision.INT8, backends=("tensorrt",), built_for=built_for
+        )
+
+    files = [engine("old", tensorrt="9.9"), engine("new", tensorrt="10.3.0")][::order]
+    manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
+    bundle = Bundle(Path("m.quill"), manifest, {entry.path: data for entry, data in files}, "")
+    monkeypatch.setattr(select, "why_unavailable", lambda backend: None)
+
+    def row(version):
+        monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version=version))
+        (found,) = only(bundle_contestants(bundle), ["tensorrt"])
+        return found
+
+    assert (row("10.3.0").model, row("10.3.0").reason) == (b"new", None)
+    assert row("9.9").model == b"old"
+    assert "is built by tensorrt" in row("11.4").reason
 
 
 def test_pytorch_without_a_checkpoint_has_its_reason(quadrants):

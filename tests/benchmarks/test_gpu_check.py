@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from quillrt.benchmarks import gpu_check
-from quillrt.benchmarks.gpu_check import Check, judge
+from quillrt.benchmarks.contestants import torch_contestants
+from quillrt.benchmarks.gpu_check import TOLERANCES, Check, Step, Verdict, judge, run_check, self_test_lacks
 from quillrt.benchmarks.gpu_steps import Steps
 from quillrt.benchmarks.running import Settings, compare, measure
 from quillrt.runtime.device import describe_device
 from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.precision import Precision
 
 NO_GPU = describe_device().gpu_reason
 
@@ -44,6 +46,47 @@ def test_rounding_passes_and_tf32_and_constant_answers_do_not(row):
 def test_without_pytorch_as_reference_there_is_no_verdict(row):
     reference = np.eye(3, dtype=np.float32)
     assert judge([with_logits(row, reference, reference, "onnxruntime-cpu fp32")]) == []
+
+
+def test_the_reference_is_not_judged_by_itself(row):
+    reference = np.eye(3, dtype=np.float32)
+    eager = replace(with_logits(row, reference, reference), backend="eager")
+    assert judge([eager]) == []
+    assert [v.name for v in judge([eager, with_logits(row, reference, reference)])] == ["onnxruntime-cpu fp32"]
+
+
+def test_every_precision_has_its_tolerance():
+    assert list(TOLERANCES) == list(Precision)
+
+
+def test_a_self_test_lacks_each_step_or_row_that_failed(monkeypatch):
+    formats, batches = ("fp32", "fp16", "int8"), (1, 64)
+    parity = [Verdict(f"onnxruntime-cpu {p}", batch, 0.0, 0.1) for p in formats for batch in batches]
+    built = [Step(f"tensorrt-rtx {p} engine", 1.0) for p in formats]
+    steps = [*built, Step("tensorrt fp32 engine", 1.0, reason="no GPU")]
+
+    monkeypatch.setattr(gpu_check, "find_spec", lambda name: name == "tensorrt_rtx")
+    assert self_test_lacks(parity, steps, batches) == []
+    assert self_test_lacks(parity[1:], steps, batches) == ["onnxruntime-cpu fp32, batch 1"]
+    refused = [*steps[1:], replace(built[0], reason="refused")]
+    assert self_test_lacks(parity, refused, batches) == ["tensorrt-rtx fp32 engine"]
+    monkeypatch.setattr(gpu_check, "find_spec", lambda name: None)
+    assert self_test_lacks(parity, refused, batches) == []
+
+
+@pytest.mark.slow
+def test_the_self_test_fails_where_no_graph_can_be_made(tmp_path, monkeypatch):
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('no onnx here', name='onnx')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")  # of the steps
+    # Eager ran, and agrees with itself; the rest of PyTorch has nothing to do with it and takes its time.
+    monkeypatch.setattr(gpu_check, "torch_contestants", lambda *given: torch_contestants(*given)[:1])
+    folder = tmp_path / "out"
+    folder.mkdir()
+    assert not run_check(folder, Settings(batches=(1,), seconds=0.02, rounds=1), self_test=True)
+    found = json.loads((folder / "result.json").read_text())
+    assert found["rows"][0]["measured"] is not None
+    assert {f"onnxruntime-cpu {p}, batch 1" for p in ("fp32", "fp16", "int8")} <= set(found["check"]["lacking"])
+    assert "lacking, so the self-test fails: onnxruntime-cpu int8, batch 1" in (folder / "result.md").read_text()
 
 
 def test_a_step_that_cannot_be_done_has_its_reason_and_the_next_one_runs(tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.environment import describe, hardware_line
-from quillrt.benchmarks.report import COLUMNS, cells, to_markdown, write_report
+from quillrt.benchmarks.report import COLUMNS, cells, notes, to_markdown, write_report
 from quillrt.benchmarks.results import Result
 from quillrt.benchmarks.running import Settings, measure
 
@@ -36,17 +36,20 @@ def test_environment_tells_the_machine_and_no_paths_or_names():
     assert environment["packages"]["numpy"] == pytest.importorskip("numpy").__version__
 
 
-def test_the_table_holds_each_row_and_each_reason_once(result):
+def test_the_table_holds_what_was_measured(result):
     table = cells(result.rows)
-    assert [line[:2] for line in table] == [
-        ("onnxruntime-cpu fp32", "1"),
-        ("onnxruntime-cpu fp32", "8"),
-        ("tensorrt fp16, fp32", "1, 8"),
-    ]
+    assert [line[:2] for line in table] == [("onnxruntime-cpu fp32", "1"), ("onnxruntime-cpu fp32", "8")]
     assert {len(line) for line in table} == {len(COLUMNS)}
-    assert table[-1][-1] == "no NVIDIA GPU: none | at all"
     assert table[0][COLUMNS.index("× eager")] == "–"
-    assert table[0][COLUMNS.index("× onnxruntime")] == "1.00"
+    assert table[0][COLUMNS.index("× ONNX Runtime")] == "1.00"
+
+
+def test_each_reason_stands_below_the_table_once(result):
+    assert notes(result.rows) == ["not run here: tensorrt fp16; tensorrt fp32: no NVIDIA GPU: none | at all"]
+    killed = replace(result.rows[3], measured=None, reason="out of memory")
+    assert (killed.name, killed.batch) == ("onnxruntime-cpu fp32", 8)
+    assert notes([result.rows[0], killed]) == ["not run here: onnxruntime-cpu fp32, batch 8: out of memory"]
+    assert notes(result.rows[:1]) == []
 
 
 def test_a_percentile_is_printed_from_its_number_of_queries_on(result):
@@ -60,11 +63,11 @@ def test_a_percentile_is_printed_from_its_number_of_queries_on(result):
 def test_the_enqueue_that_holds_the_gpu_up_is_said(result):
     first = result.rows[0]
     times = {"h2d_ms": 0.1, "compute_ms": 1.0, "d2h_ms": 0.1}
-    notes = [
-        cells([replace(first, measured=replace(first.measured, device_ms={**times, "enqueue_ms": enqueue}))])[0][-1]
+    lines = [
+        notes([replace(first, measured=replace(first.measured, device_ms={**times, "enqueue_ms": enqueue}))])
         for enqueue in (0.79, 0.81)
     ]
-    assert [bool(note) for note in notes] == [False, True]
+    assert lines == [[], ["host-bound, enqueue above 0.8 of compute: onnxruntime-cpu fp32, batch 1"]]
 
 
 def test_device_times_stand_under_the_table(result):
@@ -91,6 +94,7 @@ def test_report_files(result, tmp_path):
     table = [line for line in text.splitlines() if line.startswith("|")]
     # Pipes in cells are escaped: every line has the same number of cells.
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(COLUMNS) + 1}
+    assert "\n- not run here: tensorrt fp16; tensorrt fp32: no NVIDIA GPU: none | at all\n" in text
     assert hardware_line(result.environment) in text
     assert "CPU threads per query: 1" in text
     assert "numpy" in text
@@ -105,7 +109,15 @@ def test_report_files(result, tmp_path):
 def test_a_result_without_any_measured_row_is_still_a_report(result, tmp_path):
     rows = tuple(row for row in result.rows if row.measured is None)
     paths = write_report(replace(result, rows=rows), tmp_path, "Nothing ran")
-    assert "none \\| at all" in paths["markdown"].read_text()
+    assert "none | at all" in paths["markdown"].read_text()
+
+
+def test_a_backend_the_plot_has_no_colour_for_gets_a_bar_too(result, tmp_path):
+    rows = tuple(replace(row, backend="abacus") for row in result.rows)
+    with Image.open(write_report(replace(result, rows=rows), tmp_path, "Beads")["plot"]) as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(image.width * image.height)}
+    assert (0x93, 0x78, 0x60) in colours
+    assert (0x4C, 0x72, 0xB0) not in colours
 
 
 def test_summary_leaves_the_single_latencies_out(result):

@@ -1,12 +1,13 @@
 import shutil
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from quillrt.benchmarks.torch_sessions import CompileSession, EagerSession, open_torch_session
+from quillrt.benchmarks.torch_sessions import CompileSession, EagerSession, forbid_tf32, open_torch_session
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, SpecError
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.session import SessionOptions
@@ -41,6 +42,28 @@ def test_eager_is_the_module(checkpoint, batch):
         with pytest.raises(SpecError):
             session.run(batch.astype(np.float64))
     assert torch.get_num_threads() == before
+
+
+def test_fp32_is_no_tf32():
+    switches = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = "tf32"
+        forbid_tf32(torch.backends)
+        assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
+    finally:
+        for switch, precision in zip(switches, before, strict=True):
+            switch.fp32_precision = precision
+
+
+def test_fp32_is_no_tf32_with_the_names_before_torch_2_9():
+    backends = SimpleNamespace(
+        cudnn=SimpleNamespace(allow_tf32=True), cuda=SimpleNamespace(matmul=SimpleNamespace(allow_tf32=True))
+    )
+    forbid_tf32(backends)
+    assert not backends.cudnn.allow_tf32
+    assert not backends.cuda.matmul.allow_tf32
 
 
 needs_compiler = pytest.mark.skipif(

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -41,6 +42,39 @@ def test_the_table_names_every_backend_and_the_machine(bench):
         assert name in words
     assert "Machine:" in words
     assert "CPU threads per query: 1" in words
+
+
+def test_reasons_stand_below_the_table_once_each(bench):
+    code, out, _ = bench("--backend", "onnxruntime-cpu", "--backend", "eager", "--backend", "torch-compile")
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if "--checkpoint" in line]
+    assert line.startswith("not run here: eager fp32; torch-compile fp32: no checkpoint")
+
+
+def test_no_figure_is_torn_on_a_terminal_of_80_columns(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = bench("--backend", "onnxruntime-cpu", "--backend", "openvino")
+    assert code == 0
+    rows = [row["measured"] for row in json.loads((tmp_path / "out" / "result.json").read_text())["rows"]]
+    assert any(rows)
+    words = out.split()
+    for measured in filter(None, rows):
+        assert f"{measured['median_ms']:.3f}" in words
+        assert f"{measured['images_per_second']:,.0f}" in words
+        assert f"{measured['agreement']['max_difference']:.1e}" in words
+
+
+def test_on_a_device_without_scikit_learn_the_report_says_what_it_ran(bench, monkeypatch):
+    for module in ("sklearn", "sklearn.datasets"):  # the second, too, for another test may have imported it
+        monkeypatch.setitem(sys.modules, module, None)
+    options = ("--batch", 1, "--backend", "onnxruntime-cpu")
+    code, out, _ = bench(*options)
+    assert code == 0
+    assert "256 images (synthetic images" in " ".join(out.split())
+    code, out, err = bench(*options, "--dataset", "digits")
+    assert (code, out) == (1, "")
+    assert "quillrt[train]" in err
 
 
 @pytest.mark.parametrize(

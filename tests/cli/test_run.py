@@ -7,7 +7,12 @@ import sys
 import zipfile
 import zlib
 
+import numpy as np
+import onnx
 import pytest
+
+from quillrt.compile.bundle_writer import entry_for, write_bundle
+from quillrt.runtime.precision import Precision
 
 pytest.importorskip("onnxruntime")
 
@@ -135,10 +140,24 @@ BAD_IMAGES = {
 }
 BAD_OPTIONS = {
     "an unknown backend": (["--backend", "abacus"], "expected a backend out of tensorrt, "),
-    "a backend the bundle has nothing for": (["--backend", "tensorrt-rtx"], "holds no file for tensorrt-rtx"),
+    "a backend the bundle has nothing for": (["--backend", "tensorrt-rtx"], "but: none is of the backend"),
     "an unknown precision": (["--precision", "fp12"], "expected a precision out of fp32, "),
-    "a precision the bundle does not hold": (["--precision", "int8"], "none in the precision asked for"),
+    "a precision the bundle does not hold": (["--precision", "int8"], "none is of the backend and precision asked for"),
 }
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_answer_that_is_no_number_is_one_line_on_stderr(quillrt, quadrants, pictures, tmp_path, options):
+    model = onnx.load_from_string(quadrants.onnx)
+    model.graph.initializer[0].raw_data = np.full((64, 4), np.nan, np.float32).tobytes()
+    entry = entry_for(
+        model.SerializeToString(), "nan.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cpu",)
+    )
+    write_bundle(tmp_path / "nan.quill", quadrants.spec, {"kind": "onnx"}, [entry])
+
+    result = quillrt("run", "-q", tmp_path / "nan.quill", pictures, *options)
+
+    assert_one_line(result, "expected finite logits, found NaN")
 
 
 def assert_one_line(result, phrase):

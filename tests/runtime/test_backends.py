@@ -1,13 +1,15 @@
 """One contract, kept by every backend that works on this machine."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from quillrt.runtime.backends import BACKENDS, open_session, why_unavailable
-from quillrt.runtime.errors import BackendUnavailable, ConfigError, QuillError, SpecError
+from quillrt.runtime.backends import BACKENDS, CPU_BACKENDS, open_session, why_unavailable
+from quillrt.runtime.errors import BackendUnavailable, BundleError, ConfigError, QuillError, SpecError
 from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.spec import TensorSpec
 from quillrt.runtime.tensorrt_api import FAMILIES
 
 REASONS = {name: why_unavailable(name) for name in BACKENDS}
@@ -100,6 +102,33 @@ def test_what_is_no_model_is_refused_in_one_line(backend, quadrants):
         open_session(backend, b"no model of any kind", quadrants.spec)
 
     assert backend in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("backend", "package"),
+    [("onnxruntime-cpu", "onnxruntime"), ("onnxruntime-cuda", "onnxruntime"), ("openvino", "openvino")],
+)
+def test_a_package_that_is_there_and_broken_is_no_traceback(monkeypatch, tmp_path, quadrants, backend, package):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('made for numpy 1,\\nfound numpy 2')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    told = f"backend {backend} cannot be loaded: made for numpy 1, found numpy 2; install its package again"
+
+    assert why_unavailable(backend) == told
+    with pytest.raises(BackendUnavailable) as error:
+        open_session(backend, quadrants.onnx, quadrants.spec)
+    assert str(error.value) == told
+
+
+@pytest.mark.parametrize("backend", [name for name in CPU_BACKENDS if REASONS[name] is None])
+def test_a_graph_that_fails_when_it_runs_is_one_line(backend, quadrants):
+    spec = replace(quadrants.spec, outputs=(TensorSpec("absent", "float32", (None, 4)),))
+
+    with open_session(backend, quadrants.onnx, spec) as session, pytest.raises(BundleError) as error:
+        session.run(batch_of(1))
+
+    assert str(error.value).startswith(f"{backend} cannot run the model: ")
     assert "\n" not in str(error.value)
 
 

@@ -63,9 +63,7 @@ def rewrite_manifest(path, change):
 def test_what_was_written_is_read(path):
     bundle = Bundle.open(path)
 
-    assert bundle.path == path
-    assert bundle.manifest.model == SPEC
-    assert bundle.manifest.source == SOURCE
+    assert (bundle.path, bundle.manifest.model, bundle.manifest.source) == (path, SPEC, SOURCE)
     assert bundle.entries == tuple(entry for entry, _ in FILES)
     assert [bundle.read(entry) for entry in bundle.entries] == [data for _, data in FILES]
 
@@ -171,6 +169,18 @@ def test_an_entry_twice_is_refused(path):
         Bundle.open(path)
 
 
+def test_files_that_lie_inside_one_another_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "nested.quill"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("core", bytes(100_000))
+        for n in range(50):  # all claim the same bytes
+            archive.writestr(f"{n}", b"")
+            archive.getinfo(f"{n}").file_size = archive.getinfo(f"{n}").compress_size = 100_000
+
+    with pytest.raises(BundleError, match="expected files side by side, found more than it can hold"):
+        Bundle.open(path)
+
+
 def test_a_compressed_zip_is_refused(path):
     repack(path, zipfile.ZIP_DEFLATED)
 
@@ -212,7 +222,6 @@ def test_a_write_that_fails_leaves_nothing_or_the_old_bundle(path, room):
 
 def test_a_path_below_a_file_is_an_error_and_the_file_stays(tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
-
     with pytest.raises(OSError, match="file"):
         write_bundle(tmp_path / "file" / "model.quill", SPEC, SOURCE, FILES)
 

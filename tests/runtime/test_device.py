@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from quillrt.runtime.device import Device, Gpu, describe_device
+from quillrt.runtime.device import Device, Gpu, _processor, describe_device
 
 _DRIVER = r"""
 #include <string.h>
@@ -79,6 +79,16 @@ def test_this_machine_is_described():
     assert device.cpu
     assert device.cores >= 1
     assert bool(device.gpus) is (device.gpu_reason is None)
+
+
+def test_a_board_has_a_better_name_than_its_processor(tmp_path):
+    (tmp_path / "cpuinfo").write_text(
+        "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\nFeatures\t: fp asimd asimddp\n"
+    )
+    assert _processor(tmp_path) == ("ARMv8 Processor rev 1 (v8l)", ("asimd", "asimddp"))
+    (tmp_path / "device-tree").mkdir()
+    (tmp_path / "device-tree" / "model").write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
+    assert _processor(tmp_path) == ("NVIDIA Jetson Orin Nano Developer Kit", ("asimd", "asimddp"))
 
 
 def test_text_is_one_line_for_people():

@@ -25,6 +25,15 @@ def test_the_file_is_as_readable_as_any_other(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
+def test_the_umask_of_other_threads_is_left_alone(tmp_path, monkeypatch):
+    def changed(mask):
+        raise AssertionError("other threads' files would be open to all")
+
+    monkeypatch.setattr(os, "umask", changed)
+
+    write_bytes(tmp_path / "file", b"x")
+
+
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_what_fails_midway_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "file.quill"

@@ -146,6 +146,36 @@ def test_half_an_image_is_refused(kind):
         read_image(content[: len(content) // 2])
 
 
+def test_postscript_is_refused_before_ghostscript_is_started(monkeypatch):
+    def started(*arguments, **options):
+        raise AssertionError("started a program")
+
+    monkeypatch.setattr("subprocess.check_call", started)
+    monkeypatch.setattr("subprocess.Popen", started)
+
+    with pytest.raises(ImageError, match=r"expected an image \(PNG, JPEG, .*, but stdin is none"):
+        read_image(encoded(Image.fromarray(GREY), "EPS"), "stdin")
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "DDS"])
+def test_a_damaged_file_of_a_rare_kind_is_refused(kind):
+    content = bytearray(encoded(Image.new("RGB", (16, 16)), kind))
+    content[len(content) // 3 :] = bytes(len(content) - len(content) // 3)
+
+    with pytest.raises(ImageError):
+        read_image(bytes(content))
+
+
+def test_what_a_decoder_raises_is_told_as_damage(monkeypatch):
+    def broken(self):
+        raise RuntimeError("decoder failed")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", broken)
+
+    with pytest.raises(ImageError, match=r"expected a whole image, but image is damaged: decoder failed; copy it"):
+        read_image(encoded(Image.fromarray(GREY)))
+
+
 @pytest.mark.parametrize("size", [(20_000, 20_000), (9_000, 9_000)], ids=["Pillow's limit", "ours"])
 def test_a_decompression_bomb_is_refused_by_its_header(size):
     with pytest.raises(ImageError, match="expected at most 64,000,000 pixels"):

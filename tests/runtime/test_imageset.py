@@ -20,12 +20,12 @@ def test_take_keeps_images_with_their_labels_in_the_order_asked_for():
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES.astype(np.float32), LABELS, "images must be uint8"),
+        (IMAGES.astype(np.float32), LABELS, "expected images uint8 of shape"),
         (IMAGES[0], LABELS, r"of shape \(2, 3\)"),
-        (IMAGES, LABELS.astype(np.int32), "labels must be int64"),
-        (IMAGES, LABELS[:3], r"of shape \(4,\), but are int64 of shape \(3,\)"),
-        (IMAGES, LABELS + 1, "in 0..1, but span 1..2"),
-        (IMAGES, LABELS - 1, "in 0..1, but span -1..0"),
+        (IMAGES, LABELS.astype(np.int32), "expected labels int64 of shape"),
+        (IMAGES, LABELS[:3], r"of shape \(4,\), found int64 of shape \(3,\)"),
+        (IMAGES, LABELS + 1, "in 0..1, found 1..2"),
+        (IMAGES, LABELS - 1, "in 0..1, found -1..0"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(images, labels, message):

@@ -24,7 +24,7 @@ MANIFEST = Manifest(
             ("onnxruntime-cpu",),
             ("tensorrt",),
             {"onnx": "1.18"},
-            {"compute_capabilities": ["8.7"]},
+            {"tensorrt": "10.3.0", "compute_capabilities": ["8.7"], "products": {"int8": 4}},
             "2" * 64,
             {"onnxruntime-cpu": {"accuracy": 0.5, "n": 8}},
         ),
@@ -57,6 +57,14 @@ def test_the_schema_comes_first():
         ({"colour": "red"}, "colour"),
         ({"backends": None}, "malformed"),
         ({"tools": ["onnx"]}, "malformed"),
+        ({"built_for": {"tensorrt": 10.3}}, "TensorRT's version is 10.3"),
+        ({"built_for": {"compute_capabilities": "8.7"}}, "the list of compute capabilities is '8.7'"),
+        ({"built_for": {"compute_capabilities": [8.7]}}, "a compute capability is 8.7"),
+        ({"built_for": {"products": ["int8"]}}, "the table of products is"),
+        ({"built_for": {"products": {"int8": "4"}}}, "the number of int8 products is '4'"),
+        ({"measured": {"openvino": 0.9}}, "what was measured on openvino is 0.9"),
+        ({"measured": {"openvino": {"n": 8}}}, "the accuracy on openvino is None"),
+        ({"measured": {"openvino": {"n": "8", "accuracy": 0.9}}}, "the n of openvino is '8'"),
     ],
 )
 def test_a_malformed_entry_is_refused(change, message):
@@ -65,6 +73,20 @@ def test_a_malformed_entry_is_refused(change, message):
 
     with pytest.raises(BundleError, match=message):
         Manifest.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (["onnx"], "source is"),
+        ({"training": None}, "the record of training is None"),
+        ({"training": ["mnist"]}, "the record of training is"),
+        ({"training": {"dataset": 3}}, "the data set of training is 3"),
+    ],
+)
+def test_a_malformed_source_is_refused(source, message):
+    with pytest.raises(BundleError, match=message):
+        Manifest.from_json({**JSON, "source": source})
 
 
 @given(
@@ -89,6 +111,8 @@ def test_whatever_stands_in_a_field_is_read_or_refused(place, value):
         assert isinstance(entry.path, str)
         assert isinstance(entry.sha256, str)
         assert all(isinstance(name, str) for name in (*entry.backends, *entry.typed_for))
-        assert entry.built_for.get("compute_capabilities") is not entry.built_for
+        assert all(isinstance(name, str) for name in entry.built_for.get("compute_capabilities", []))
+        assert sum(entry.built_for.get("products", {}).values()) >= -1
+        assert all(m["accuracy"] + m["n"] < 1e4 for m in entry.measured.values())
     assert all(isinstance(label, str) for label in manifest.model.labels)
-    manifest.source.get("training")
+    manifest.training.get("dataset")

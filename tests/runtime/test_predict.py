@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from quillrt.runtime.errors import AccuracyError
 from quillrt.runtime.predict import predict, run_images, softmax
 from quillrt.runtime.session import Session
 from quillrt.runtime.spec import TensorSpec
@@ -118,6 +119,16 @@ def test_run_images_returns_the_logits_of_all_in_order(session, quadrants):
     expected = quadrants.logits((images[:, None] / 255 - 0.5) / 0.5)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     assert [shape[0] for shape in session.shapes] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_an_error(session, monkeypatch, value):
+    monkeypatch.setattr(session, "_logits", lambda batch: np.array([[0, value, 0, 0]], np.float32))
+
+    with pytest.raises(AccuracyError, match=r"expected finite logits, found NaN or infinite ones.*--precision fp32"):
+        list(predict(session, [("x", quadrant(0))]))
+    with pytest.raises(AccuracyError, match="expected finite logits"):
+        run_images(session, quadrant(0)[None])
 
 
 @given(arrays(np.float32, (3, 5), elements=st.floats(-(2.0**99), 2.0**99, width=32)))

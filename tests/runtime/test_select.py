@@ -1,16 +1,20 @@
 import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.runtime import select
+from quillrt.runtime.backends import CPU_BACKENDS
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.device import Device, Gpu
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
+from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.select import choose, open_bundle_session, why_not
+from quillrt.runtime.select import candidates, open_bundle_session, open_fitting, why_not
 
 
 @pytest.fixture
@@ -34,11 +38,44 @@ def bundle(quadrants, tmp_path):
     return Bundle.open(tmp_path / "model.quill")
 
 
-def machine(monkeypatch, gpu=None, works=()):
-    """Make this a machine with ``gpu`` on which the backends ``works`` work."""
+def machine(monkeypatch, gpu=None, works=(), tensorrt="10.3.0", instructions=("avx2", "avx_vnni"), fails=()):
+    """Make this a machine with ``gpu`` where the backends ``works`` work, but ``fails`` only say so."""
+
+    def opened(backend, model, spec, options):
+        if backend in fails:
+            raise BackendUnavailable(f"{backend} lacks memory")
+        return f"a session of {model.decode(errors='ignore')}"
+
     device = Device("some CPU", "x86_64", 2, (), (gpu,) if gpu else (), None if gpu else "no NVIDIA driver")
     monkeypatch.setattr(select, "describe_device", lambda: device)
     monkeypatch.setattr(select, "why_unavailable", lambda name: None if name in works else f"{name} is not here")
+    monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version=tensorrt))
+    monkeypatch.setattr(select, "open_session", opened)
+    monkeypatch.setattr(select, "_processor", lambda: ("some CPU", instructions))
+    monkeypatch.setattr(select.platform, "machine", lambda: "x86_64")
+
+
+def choose(bundle, *asked, **named):
+    _, entry, backend = open_fitting(bundle, *asked, **named)
+    return entry, backend
+
+
+def bundle_of(quadrants, *engines):
+    """A bundle with an FP32 graph and INT8 or FP32 engines, each (name, precision, TensorRT, compute capability)."""
+    files = [
+        entry_for(
+            name.encode(),
+            name,
+            "engine",
+            precision=precision,
+            backends=("tensorrt",),
+            built_for={"tensorrt": version, "compute_capabilities": [capability]},
+        )
+        for name, precision, version, capability in engines
+    ]
+    files.append(entry_for(b"graph", "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cpu",)))
+    manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
+    return Bundle(Path("model.quill"), manifest, {entry.path: data for entry, data in files}, "")
 
 
 ORIN = Gpu("Orin", "8.7", "12.6", 8 << 30)
@@ -83,6 +120,72 @@ def test_an_engine_for_another_gpu_is_passed_over(monkeypatch, bundle):
         choose(bundle, "tensorrt")
 
 
+INT8_87 = ("int8-87", Precision.INT8, "10.3.0", "8.7")
+INT8_89 = ("int8-89", Precision.INT8, "10.3.0", "8.9")
+FP32_87 = ("fp32-87", Precision.FP32, "10.3.0", "8.7")
+INT8_99 = ("int8-99", Precision.INT8, "9.9.0", "8.7")
+
+
+@pytest.mark.parametrize(
+    ("engines", "chosen"),
+    [
+        ((INT8_87, INT8_89), "int8-87"),
+        ((INT8_89, INT8_87), "int8-87"),
+        ((INT8_89, FP32_87), "fp32-87"),
+        ((FP32_87, INT8_87), "int8-87"),
+        ((INT8_99, FP32_87), "fp32-87"),
+        ((INT8_99, INT8_89), "fp32.onnx"),
+    ],
+)
+def test_of_several_engines_the_fastest_that_fits_gpu_and_version_is_chosen(monkeypatch, quadrants, engines, chosen):
+    machine(monkeypatch, ORIN, ("tensorrt", "onnxruntime-cpu"))
+
+    assert choose(bundle_of(quadrants, *engines))[0].path == chosen
+
+
+def test_where_no_engine_fits_each_says_why_once(monkeypatch, quadrants):
+    machine(monkeypatch, ORIN, ("tensorrt",))
+
+    with pytest.raises(BackendUnavailable) as error:
+        choose(bundle_of(quadrants, INT8_99, INT8_89, INT8_89), "tensorrt")
+
+    message = str(error.value)
+    assert "int8-99 is built by tensorrt 9.9.0, here is 10.3.0; compile it with this version" in message
+    assert message.count("int8-89 is built for compute capability 8.9, this Orin has 8.7") == 1
+
+
+def test_what_fails_when_opened_is_passed_over_unless_it_was_asked_for(monkeypatch, bundle):
+    machine(monkeypatch, ORIN, ("onnxruntime-cuda", "onnxruntime-cpu"), fails=("onnxruntime-cuda",))
+
+    assert choose(bundle)[1] == "onnxruntime-cpu"
+    with pytest.raises(BackendUnavailable, match=r"^onnxruntime-cuda lacks memory$"):
+        choose(bundle, "onnxruntime-cuda")
+
+    machine(monkeypatch, ORIN, ("onnxruntime-cuda",), fails=("onnxruntime-cuda",))
+    with pytest.raises(BackendUnavailable) as error:
+        choose(bundle)
+    assert str(error.value).count("onnxruntime-cuda lacks memory") == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "instructions", "first"),
+    [
+        ("x86_64", ("avx2", "avx512bw"), "fp32.onnx"),
+        ("x86_64", (), "fp32.onnx"),
+        ("x86_64", ("avx2", "avx512bw", "avx512_vnni"), "int8.onnx"),
+        ("x86_64", ("avx2", "avx_vnni"), "int8.onnx"),
+        ("x86_64", ("amx_int8",), "int8.onnx"),
+        ("aarch64", ("asimd",), "int8.onnx"),
+    ],
+)
+def test_int8_is_first_where_the_processor_multiplies_it(monkeypatch, bundle, architecture, instructions, first):
+    machine(monkeypatch, instructions=instructions)
+    monkeypatch.setattr(select.platform, "machine", lambda: architecture)
+
+    assert candidates(bundle, "onnxruntime-cpu")[0].path == first
+    assert candidates(bundle, "tensorrt")[0].path == "int8.engine"
+
+
 def test_where_nothing_runs_each_reason_is_named(monkeypatch, bundle):
     machine(monkeypatch)
 
@@ -110,15 +213,15 @@ def test_without_any_engine_library_the_extras_to_install_are_named(monkeypatch,
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    "asked",
     [
-        ({"backend": "tensorrt-rtx"}, "model.quill holds no file for tensorrt-rtx"),
-        ({"backend": "openvino", "precision": Precision.INT8}, "model.quill holds no int8 file for openvino"),
-        ({"precision": Precision.BF16}, "none in the precision asked for"),
+        {"backend": "tensorrt-rtx"},
+        {"backend": "openvino", "precision": Precision.INT8},
+        {"precision": Precision.BF16},
     ],
 )
-def test_what_the_bundle_does_not_hold_is_said(bundle, asked, message):
-    with pytest.raises(BackendUnavailable, match=message):
+def test_what_the_bundle_does_not_hold_is_said(bundle, asked):
+    with pytest.raises(BackendUnavailable, match=r"it holds .*, but: none is of the backend and precision asked for"):
         choose(bundle, **asked)
 
 
@@ -134,7 +237,9 @@ def test_the_driver_is_not_asked_for_a_cpu_backend(monkeypatch, bundle):
     monkeypatch.setattr(select, "describe_device", woken)
     monkeypatch.setattr(select, "why_unavailable", lambda name: None)
 
-    assert why_not(bundle, "onnxruntime-cpu") is None
+    for backend in CPU_BACKENDS:
+        for entry in candidates(bundle, backend):
+            assert why_not(entry, backend) is None
 
 
 def test_the_session_of_a_bundle_answers(bundle, quadrants):

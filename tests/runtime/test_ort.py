@@ -1,0 +1,63 @@
+"""What onnxruntime does besides: it falls back to other providers and prints, which must not happen here."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from quillrt.runtime.errors import BackendUnavailable, BundleError
+from quillrt.runtime.ort import CpuSession, CudaSession
+from quillrt.runtime.session import SessionOptions
+
+onnxruntime = pytest.importorskip("onnxruntime")
+BATCH = np.ones((1, 1, 8, 8), np.float32)
+
+
+def test_a_provider_that_does_not_start_is_an_error_without_another_try(monkeypatch, quadrants, capfd):
+    tries = []
+
+    def fails(self, *arguments):
+        tries.append(arguments)
+        raise RuntimeError("CUDA failure 35:\ndriver too old")
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fails)
+
+    with pytest.raises(BackendUnavailable, match=r"could not start CPUExec.*: CUDA failure 35: driver too old$"):
+        CpuSession(quadrants.onnx, quadrants.spec)
+    assert len(tries) == 1
+    assert capfd.readouterr().out == ""
+
+
+def test_a_provider_that_fails_in_a_query_is_an_error_and_stays(monkeypatch, quadrants, capfd):
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    class Failing:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def run(self, *arguments):
+            raise EPFail("CUDA failure 700:\nillegal address")
+
+    with CpuSession(quadrants.onnx, quadrants.spec) as session:
+        monkeypatch.setattr(session._session, "_sess", Failing(session._session._sess))
+        with pytest.raises(BundleError, match=r"onnxruntime-cpu cannot run the model: CUDA failure 700: illegal"):
+            session.run(BATCH)
+    assert capfd.readouterr().out == ""
+
+
+def test_what_is_missing_of_cuda_is_not_said_on_stdout(monkeypatch, capsys):
+    monkeypatch.setattr(
+        onnxruntime, "preload_dlls", lambda: sys.stdout.write("Failed to load libcudnn\n"), raising=False
+    )
+
+    assert CudaSession.provider_options(SessionOptions(device=1))["device_id"] == 1
+    assert tuple(capsys.readouterr()) == ("", "Failed to load libcudnn\n")
+
+
+def test_onnxruntime_before_1_21_has_nothing_to_preload(monkeypatch):
+    monkeypatch.delattr(onnxruntime, "preload_dlls", raising=False)
+
+    assert CudaSession.provider_options(SessionOptions())["device_id"] == 0
