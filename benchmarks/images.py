@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import Preprocessing
-from quillrt.train.datasets import load_dataset
+from quillrt.train.datasets import load_dataset, public_name, recorded_name
 
 SYNTHETIC = "synthetic images, seeded noise"
 _SEED = 0
@@ -42,13 +41,9 @@ def choose_images(
         DataError: the data cannot be had or are damaged.
         ModuleNotFoundError: a data set that was asked for by name needs a package that is missing.
     """
-    name = dataset or training.get("dataset", "digits")
-    if dataset is None and name.startswith("folder:"):  # the record keeps no path
-        raise ConfigError(
-            f"expected --dataset folder:PATH, for this model was trained on a folder {name.removeprefix('folder:')!r}"
-        )
+    name = dataset or recorded_name(training) or "digits"
     try:
-        return f"{name} {part}", load_dataset(name, data_root, recipe).part(part)
+        return f"{public_name(name)} {part}", load_dataset(name, data_root, recipe).part(part)
     except ImportError:
         if dataset is not None:
             raise

@@ -36,9 +36,7 @@ Method = Annotated[str, typer.Option("--method", help="minmax, entropy or percen
 Percentile = Annotated[float, typer.Option("--percentile", help="For --method percentile: share of values kept.")]
 Samples = Annotated[
     int | None,
-    typer.Option(
-        "--samples", min=1, help="Images that calibrate, drawn by class. Default: 512, or all there are."
-    ),
+    typer.Option("--samples", min=1, help="Images that calibrate, drawn by class. Default: 512, or all there are."),
 ]
 
 
@@ -178,17 +176,17 @@ def _load(source: Path, labels: str | None, mean: float | None, std: float | Non
 
 def _images(source: Source, dataset: str | None, data_root: Path | None) -> Images:
     from quillrt.compile.pipeline import Images
-    from quillrt.train.datasets import load_dataset_for
+    from quillrt.train.datasets import load_dataset_for, public_name
 
     training = source.checkpoint.training if source.checkpoint else {}
     name, splits = load_dataset_for(source.spec, training, dataset, data_root)
-    return Images(name, splits.train, splits.validation)
+    return Images(public_name(name), splits.train, splits.validation)
 
 
 def _print_verdicts(title: str, verdicts: tuple[Verdict, ...]) -> None:
     columns = ("file", "backend", "accuracy", "drop (points)", "McNemar p", "agreement", "largest |Δ logit|", "n", "")
     print_table(title, columns, [_row(v) for v in verdicts])
-    for backend, reason in {v.backend: v.reason for v in verdicts if v.reason}.items():
+    for backend, reason in dict.fromkeys((v.backend, v.reason) for v in verdicts if v.reason):
         typer.echo(f"not run here: {backend}: {reason}")
 
 

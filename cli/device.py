@@ -120,7 +120,7 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     packages = versions(
         *("quillrt", "numpy", "pillow", "typer", "torch", "torchvision", "safetensors", "scikit-learn", "matplotlib"),
         *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
-        *("pycuda", "cuda-python", "psutil"),
+        *("pycuda", "cuda-python"),
     )
     backends = {name: why_unavailable(name) for name in BACKENDS}
     if as_json:

@@ -79,10 +79,10 @@ def _open(
     """Return a session of a checkpoint or a bundle, and the record of its training."""
     if model.suffix == ".quill":
         from quillrt.runtime.bundle import Bundle
-        from quillrt.runtime.select import open_bundle_session
+        from quillrt.runtime.select import open_fitting
 
         bundle = Bundle.open(model)
-        return open_bundle_session(bundle, backend, precision, options), bundle.manifest.training
+        return open_fitting(bundle, backend, precision, options)[0], bundle.manifest.training
     if model.suffix != ".safetensors":
         raise ConfigError(f"expected a checkpoint (.safetensors) or a bundle (.quill), found {model}")
     if precision is not None:

@@ -122,7 +122,7 @@ DataRoot = Annotated[
         "--data-root", envvar="QUILLRT_DATA", help="Folder with data sets in torchvision's layout; it may be read-only."
     ),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads inside one query.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads inside one query.")]
 Backend = Annotated[
     str | None,
     typer.Option("--backend", help="tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-cpu or openvino."),

@@ -37,7 +37,7 @@ Momentum = Annotated[float, typer.Option("--momentum", help="Momentum of sgd.")]
 WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Pull of the weights to zero.")]
 Schedule = Annotated[str, typer.Option("--schedule", help="Learning rate over time: " + ", ".join(SCHEDULES) + ".")]
 Device = Annotated[str, typer.Option("--device", help=", ".join(DEVICES) + "; auto takes a GPU if there is one.")]
-TrainingThreads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads.")]
+TrainingThreads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads.")]
 Classes = Annotated[
     str | None, typer.Option("--classes", metavar="A,B,C", help="Use these labels of the data set only, in this order.")
 ]
@@ -123,13 +123,10 @@ VERBS = (train, finetune)
 
 
 def _file_name(dataset: str) -> str:
-    """Return what to call files after a data set: ``folder:PATH`` gives the folder's own name."""
-    return Path(dataset.removeprefix("folder:")).resolve().name if dataset.startswith("folder:") else dataset
+    """Return what to call files after a data set."""
+    from quillrt.train.datasets import public_name
 
-
-def _without_path(dataset: str) -> str:
-    """Return a data set's name as artefacts may bear it: a folder by its own name, not by where it lies here."""
-    return f"folder:{_file_name(dataset)}" if dataset.startswith("folder:") else dataset
+    return public_name(dataset).removeprefix("folder:")
 
 
 def _start(ctx: typer.Context, output: Path) -> tuple[TrainConfig, Path]:
@@ -162,10 +159,11 @@ def _finish(ctx: typer.Context, checkpoint: Checkpoint, splits: Splits, path: Pa
     """Save ``checkpoint`` and the configuration, and tell how good it is on the test part."""
     from quillrt.benchmarks.torch_sessions import EagerSession
     from quillrt.train.checkpoint import save_checkpoint
+    from quillrt.train.datasets import public_name
     from quillrt.train.evaluation import evaluate as judge
 
     dataset = ctx.params["dataset"]
-    save_checkpoint(path, replace(checkpoint, training={"dataset": _without_path(dataset), **checkpoint.training}))
+    save_checkpoint(path, replace(checkpoint, training={"dataset": public_name(dataset), **checkpoint.training}))
     save_config(ctx, config_beside(path))
     with EagerSession(checkpoint) as session:
         result = judge(session, splits.test)

@@ -23,12 +23,13 @@ from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.tensorrt_api import FAMILIES
 from quillrt.runtime.versions import versions
+from quillrt.train.evaluation import check_labels
 
 from .bundle_writer import entry_for, write_bundle
 from .engines import build_engines
 from .graphs import PRECISIONS, typed_graphs
 from .source import Source
-from .verify import Verdict, check_labels, verify
+from .verify import Verdict, verify
 
 TARGETS = ("onnxruntime-cpu", *FAMILIES)
 _SAMPLES = 512  # ranges of small networks settle within a few hundred images

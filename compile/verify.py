@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, SpecError
+from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
@@ -17,7 +17,7 @@ from quillrt.runtime.predict import run_images
 from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.select import why_not
-from quillrt.runtime.spec import ModelSpec
+from quillrt.train.evaluation import check_labels
 
 from .mcnemar import mcnemar
 
@@ -56,19 +56,6 @@ class Verdict:
     p: float = 1.0
     fault: str = ""
     reason: str = ""
-
-
-def check_labels(spec: ModelSpec, images: ImageSet) -> None:
-    """Raise unless the data set has the model's classes.
-
-    Raises:
-        SpecError: their names or order differ.
-    """
-    if images.classes != spec.labels:
-        raise SpecError(
-            f"expected a data set with the model's {len(spec.labels)} classes ({', '.join(spec.labels[:5])}, …), "
-            f"found {len(images.classes)} ({', '.join(images.classes[:5])}, …); choose another --dataset"
-        )
 
 
 def verify(

@@ -72,7 +72,7 @@ class Device:
 
 def describe_device() -> Device:
     """Return what this machine is; takes milliseconds, or as long as the driver needs to wake a GPU."""
-    cpu, instructions = _processor()
+    cpu, instructions = processor()
     try:
         gpus, reason = find_gpus(), None
     except BackendUnavailable as error:
@@ -132,7 +132,7 @@ class _Driver:
         return value.value
 
 
-def _processor(proc: Path = Path("/proc")) -> tuple[str, tuple[str, ...]]:
+def processor(proc: Path = Path("/proc")) -> tuple[str, tuple[str, ...]]:
     """Return the board's or processor's model and the processor's int8 instruction sets."""
     fields: dict[str, str] = {}
     for line in _read(proc / "cpuinfo").splitlines():

@@ -10,7 +10,7 @@
     ├── CalibrationError     a calibration table is missing, damaged or belongs to another model
     ├── ExportError          a network or an ONNX file cannot become a checked ONNX classifier
     ├── BuildError           an engine builder refused the graph
-    ├── AccuracyError        a compiled model strays from its reference
+    ├── AccuracyError        a compiled model strays from its reference, or answers NaN
     └── BackendUnavailable   a backend exists, but cannot work on this machine
 
 Every message is one line that says what was expected, what was found and what to do.
@@ -58,7 +58,7 @@ class BuildError(QuillError):
 
 
 class AccuracyError(QuillError):
-    """A compiled model strays from its reference."""
+    """A compiled model strays from its reference, or answers NaN."""
 
 
 class BackendUnavailable(QuillError):  # noqa: N818 - the name says more than an "Error" suffix would

@@ -6,7 +6,7 @@ import platform
 
 from .backends import BACKENDS, CPU_BACKENDS, check_name, open_session, why_unavailable
 from .bundle import Bundle
-from .device import _processor, describe_device
+from .device import describe_device, processor
 from .errors import BackendUnavailable
 from .manifest import Entry
 from .precision import Precision
@@ -87,20 +87,10 @@ def open_fitting(
     )
 
 
-def open_bundle_session(
-    bundle: Bundle,
-    backend: str | None = None,
-    precision: Precision | None = None,
-    options: SessionOptions = SessionOptions(),
-) -> Session:
-    """Return the session of ``open_fitting`` for those who need not know which file it runs; raises the same."""
-    return open_fitting(bundle, backend, precision, options)[0]
-
-
 def _fastest_first(backend: str) -> tuple[Precision, ...]:
     if backend not in CPU_BACKENDS:
         return _ON_GPU
     # Without these, x86 sums pairs of 8-bit products in 16 bits: it saturates and is slower than FP32 (ONNX Runtime,
     # "Quantize ONNX models", on AVX2 and AVX512).
     x86 = platform.machine() in ("x86_64", "AMD64")
-    return _ON_CPU_WITHOUT_INT8 if x86 and _X86_INT8.isdisjoint(_processor()[1]) else _ON_CPU
+    return _ON_CPU_WITHOUT_INT8 if x86 and _X86_INT8.isdisjoint(processor()[1]) else _ON_CPU

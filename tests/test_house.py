@@ -73,7 +73,7 @@ def violations(folder, file, source):
             found.append(f"import {each.name} should be quillrt.{each.name}")
         if top == "quillrt" and rest.partition(".")[0] not in {folder, *MAY_IMPORT[folder]}:
             found.append(f"{folder} may not import {each.name}")
-        outside = top not in sys.stdlib_module_names and top != "quillrt"
+        outside = top not in {*sys.stdlib_module_names, "tomllib", "quillrt"}
         if folder == "runtime" and outside and top not in ("numpy", "PIL"):
             if ENGINES.get(top) != file:
                 found.append(f"{file} may not import {top}")

@@ -112,15 +112,29 @@ def load_dataset_for(
         ConfigError: no name is given and none recorded, or the data set lacks a label.
         DataError: see ``load_dataset``.
     """
-    recorded = training.get("dataset")
-    if name is None and recorded is not None and recorded.startswith(_FOLDER):  # where it lay is not recorded
-        folder = recorded.removeprefix(_FOLDER)
-        raise ConfigError(f"expected --dataset folder:PATH, for this model was trained on a folder called {folder!r}")
-    name = name or recorded
+    name = name or recorded_name(training)
     if name is None:
         raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
     splits = load_dataset(name, data_root, spec.preprocessing)
     return name, splits if splits.classes == spec.labels else splits.only(spec.labels)
+
+
+def public_name(name: str) -> str:
+    """Return a data set's name as artefacts may bear it: a folder by its own name, not by where it lies here."""
+    return _FOLDER + Path(name.removeprefix(_FOLDER)).resolve().name if name.startswith(_FOLDER) else name
+
+
+def recorded_name(training: Mapping[str, Any]) -> str | None:
+    """Return the data set that the record of a training names, ``None`` if it names none.
+
+    Raises:
+        ConfigError: it names a folder, whose path is not recorded.
+    """
+    name: str | None = training.get("dataset")
+    if name is not None and name.startswith(_FOLDER):
+        folder = name.removeprefix(_FOLDER)
+        raise ConfigError(f"expected --dataset folder:PATH, for this model was trained on a folder called {folder!r}")
+    return name
 
 
 def _default_root() -> Path:

@@ -14,6 +14,7 @@ from quillrt.runtime.predict import run_images
 from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.session import Session
+from quillrt.runtime.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,24 @@ def evaluate(session: Session, images: ImageSet, batch_size: int = 256, track: T
         SpecError: the session's labels are not the classes of ``images``, or there are no images.
     """
     spec = session.spec
-    if spec.labels != images.classes:
-        raise SpecError(
-            f"expected images of the model's {len(spec.labels)} classes ({', '.join(spec.labels)}), "
-            f"found {len(images.classes)} ({', '.join(images.classes)}); choose the data set it was trained on"
-        )
+    check_labels(spec, images)
     if not len(images):
         raise SpecError("expected images to evaluate, found none")
     logits = run_images(session, fit_images(images.images, spec.preprocessing), batch_size, track)
     return compare(images, logits.argmax(axis=1))
+
+
+def check_labels(spec: ModelSpec, images: ImageSet) -> None:
+    """Raise unless the data set has the model's classes.
+
+    Raises:
+        SpecError: their names or order differ.
+    """
+    if images.classes != spec.labels:
+        raise SpecError(
+            f"expected a data set with the model's {len(spec.labels)} classes ({', '.join(spec.labels)}), "
+            f"found {len(images.classes)} ({', '.join(images.classes)}); choose another --dataset"
+        )
 
 
 def compare(images: ImageSet, predictions: NDArray[np.int64]) -> Evaluation:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from quillrt.runtime.device import Device, Gpu, _processor, describe_device
+from quillrt.runtime.device import Device, Gpu, describe_device, processor
 
 _DRIVER = r"""
 #include <string.h>
@@ -85,10 +85,10 @@ def test_a_board_has_a_better_name_than_its_processor(tmp_path):
     (tmp_path / "cpuinfo").write_text(
         "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\nFeatures\t: fp asimd asimddp\n"
     )
-    assert _processor(tmp_path) == ("ARMv8 Processor rev 1 (v8l)", ("asimd", "asimddp"))
+    assert processor(tmp_path) == ("ARMv8 Processor rev 1 (v8l)", ("asimd", "asimddp"))
     (tmp_path / "device-tree").mkdir()
     (tmp_path / "device-tree" / "model").write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
-    assert _processor(tmp_path) == ("NVIDIA Jetson Orin Nano Developer Kit", ("asimd", "asimddp"))
+    assert processor(tmp_path) == ("NVIDIA Jetson Orin Nano Developer Kit", ("asimd", "asimddp"))
 
 
 def test_text_is_one_line_for_people():

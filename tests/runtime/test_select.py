@@ -14,7 +14,7 @@ from quillrt.runtime.device import Device, Gpu
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.select import candidates, open_bundle_session, open_fitting, why_not
+from quillrt.runtime.select import candidates, open_fitting, why_not
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def machine(monkeypatch, gpu=None, works=(), tensorrt="10.3.0", instructions=("a
     monkeypatch.setattr(select, "why_unavailable", lambda name: None if name in works else f"{name} is not here")
     monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version=tensorrt))
     monkeypatch.setattr(select, "open_session", opened)
-    monkeypatch.setattr(select, "_processor", lambda: ("some CPU", instructions))
+    monkeypatch.setattr(select, "processor", lambda: ("some CPU", instructions))
     monkeypatch.setattr(select.platform, "machine", lambda: "x86_64")
 
 
@@ -246,5 +246,5 @@ def test_the_session_of_a_bundle_answers(bundle, quadrants):
     pytest.importorskip("onnxruntime")
     batch = np.ones((2, 1, 8, 8), np.float32)
 
-    with open_bundle_session(bundle, "onnxruntime-cpu", Precision.FP32) as session:
+    with open_fitting(bundle, "onnxruntime-cpu", Precision.FP32)[0] as session:
         np.testing.assert_allclose(session.run(batch), quadrants.logits(batch), atol=1e-6)
