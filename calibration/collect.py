@@ -80,8 +80,10 @@ def calibrate(
 
 
 def _calibrator(model: bytes, folder: Path, method: str, percentile: float) -> Any:
+    import onnxruntime
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
+    onnxruntime.set_default_logger_severity(3)  # the calibrators' sessions would warn of what they do not use
     (folder / "model.onnx").write_bytes(model)
     kinds = {
         "minmax": (CalibrationMethod.MinMax, {}),

@@ -41,7 +41,10 @@ def build_engines(
     files: list[File] = []
     layers: dict[str, list[dict[str, Any]]] = {}
     for family, entry, data in track(wanted, "building engines", len(wanted)):
-        built = build_engine(data, family)
+        try:
+            built = build_engine(data, family)
+        except BuildError as error:
+            raise BuildError(f"{error}; leave {family} out with --target onnxruntime-cpu") from error
         file = _file(entry, built)
         files.append(file)
         layers[file[0].path] = [asdict(layer) for layer in built.layers]

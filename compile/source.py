@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quillrt.runtime.backends import open_session
-from quillrt.runtime.errors import BackendUnavailable, ExportError, QuillError
+from quillrt.runtime.errors import BundleError, ExportError, QuillError
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import ModelSpec, TensorSpec
 from quillrt.runtime.versions import versions
@@ -202,13 +202,17 @@ def _check(source: Source, path: Path) -> None:
     noise = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
     classes = len(source.spec.labels)
     try:
-        with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
-            one, three = session.run(noise[:1]), session.run(noise)
-    except BackendUnavailable:
-        raise
-    except Exception as error:
+        session = open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec)
+    except BundleError as error:
         raise ExportError(
-            f"expected a graph that onnxruntime runs with any batch size, but {path} fails with batch 1 or 3; "
+            f"expected operators that onnxruntime has, but {path}: {_line(error)}; export it without others"
+        ) from error
+    try:
+        with session:
+            one, three = session.run(noise[:1]), session.run(noise)
+    except BundleError as error:
+        raise ExportError(
+            f"expected a graph that takes any batch size, but {path} fails with batch 1 or 3; "
             f"export it with a dynamic batch dimension ({_line(error)})"
         ) from error
     if (one.shape, three.shape) != ((1, classes), (3, classes)):

@@ -14,7 +14,7 @@ from .errors import BackendUnavailable, BundleError
 from .session import Session, SessionOptions
 from .spec import ModelSpec
 
-_ERROR = 3  # onnxruntime's severities: 2 warns of every GPU it did not find
+_FATAL = 4  # onnxruntime's severities: its errors come as exceptions, and need not stand on stderr as well
 
 
 class CpuSession(Session):
@@ -29,7 +29,7 @@ class CpuSession(Session):
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = _ERROR
+        settings.log_severity_level = _FATAL
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         try:
