@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.session import SessionOptions
 
@@ -23,6 +23,8 @@ from .statistics import median_of_medians, percentiles, queries_needed
 
 REFERENCES = ("eager fp32", "onnxruntime-cpu fp32")
 PATIENCE_S = 300.0  # a load or a first query may compile kernels, on a slow board for minutes
+
+_LONGEST = 3600
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Settings:
     seconds: float = 3.0
     rounds: int = 5
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds <= _LONGEST:
+            raise ConfigError(f"expected above 0 and up to {_LONGEST} seconds per row, found {self.seconds}")
 
     @property
     def least_queries(self) -> int:

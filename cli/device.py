@@ -24,7 +24,7 @@ def run(
     backend: Backend = None,
     precision: PrecisionName = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per query.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Images per query.")] = 64,
     threads: Threads = None,
     as_json: Json = False,
     quiet: Quiet = False,

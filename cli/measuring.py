@@ -18,10 +18,14 @@ def bench(
         Path | None, typer.Option("--checkpoint", help="What it was compiled from: adds PyTorch's rows.")
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", min=1, help="Images in a query; repeatable; 1 and 64 if not given.")
+        list[int] | None,
+        typer.Option("--batch", min=1, max=65536, help="Images in a query; repeatable; 1 and 64 if not given."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.01, help="Measured per row; a slow row takes longer, for 65 queries.")
+        float,
+        typer.Option(
+            "--seconds", min=0.01, max=3600, help="Measured per row; a slow row takes longer, for 65 queries."
+        ),
     ] = 3.0,
     threads: Threads = 1,
     dataset: ModelDataset = None,

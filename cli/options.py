@@ -38,9 +38,15 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
         return None
     verb = ctx.info_name or ""
     try:
-        table = tomllib.loads(value.read_text(encoding="utf-8")).get(verb, {})
+        tables = tomllib.loads(value.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise typer.BadParameter(f"expected a TOML file, but {value}: {error}") from error
+    verbs = getattr(ctx.parent.command, "commands", {}) if ctx.parent else {}
+    if strangers := sorted(set(tables) - set(verbs)):
+        raise typer.BadParameter(
+            f"expected a table per verb in {value}, such as [{verb}], found {', '.join(strangers)}"
+        )
+    table = tables.get(verb, {})
     if not isinstance(table, dict):
         raise typer.BadParameter(f"expected a table [{verb}] in {value}, found {verb} = {table!r}")
     names = {name.lstrip("-"): p.name or "" for p in ctx.command.params for name in p.opts}

@@ -16,6 +16,7 @@ from quillrt.cli.options import (
     Dataset,
     Debug,
     Json,
+    ModelDataset,
     Quiet,
     Seed,
     check_output,
@@ -74,13 +75,13 @@ def train(
     settings, path = _start(ctx, output or Path("runs", f"{_file_name(dataset)}-{model}.safetensors"))
     splits = load_dataset(dataset, data_root)
     checkpoint = training.train_new(model, splits, settings, tracker(quiet), _epoch_line(quiet, settings))
-    _finish(ctx, checkpoint, splits, path)
+    _finish(ctx, checkpoint, splits, dataset, path)
 
 
 def finetune(
     ctx: typer.Context,
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) to start from.")],
-    dataset: Dataset = "digits",
+    dataset: ModelDataset = None,
     data_root: DataRoot = None,
     freeze: Annotated[
         list[str] | None,
@@ -108,15 +109,16 @@ def finetune(
     """Train a checkpoint on, also on other classes or with part of it frozen."""
     from quillrt.train import finetuning
     from quillrt.train.checkpoint import load_checkpoint
-    from quillrt.train.datasets import load_dataset
+    from quillrt.train.datasets import load_dataset, recorded_name
 
     start = load_checkpoint(checkpoint)
-    settings, path = _start(ctx, output or Path("runs", f"{checkpoint.stem}-on-{_file_name(dataset)}.safetensors"))
-    splits = _chosen(load_dataset(dataset, data_root, start.spec.preprocessing), classes)
+    name = dataset or recorded_name(start.training) or "digits"
+    settings, path = _start(ctx, output or Path("runs", f"{checkpoint.stem}-on-{_file_name(name)}.safetensors"))
+    splits = _chosen(load_dataset(name, data_root, start.spec.preprocessing), classes)
     tuned = finetuning.finetune(
         start, splits, settings, freeze or (), track=tracker(quiet), on_epoch=_epoch_line(quiet, settings)
     )
-    _finish(ctx, tuned, splits, path)
+    _finish(ctx, tuned, splits, name, path)
 
 
 VERBS = (train, finetune)
@@ -155,14 +157,13 @@ def _epoch_line(quiet: bool, settings: TrainConfig) -> Callable[[Epoch], None]:
     return line
 
 
-def _finish(ctx: typer.Context, checkpoint: Checkpoint, splits: Splits, path: Path) -> None:
+def _finish(ctx: typer.Context, checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path) -> None:
     """Save ``checkpoint`` and the configuration, and tell how good it is on the test part."""
     from quillrt.benchmarks.torch_sessions import EagerSession
     from quillrt.train.checkpoint import save_checkpoint
     from quillrt.train.datasets import public_name
     from quillrt.train.evaluation import evaluate as judge
 
-    dataset = ctx.params["dataset"]
     save_checkpoint(path, replace(checkpoint, training={"dataset": public_name(dataset), **checkpoint.training}))
     save_config(ctx, config_beside(path))
     with EagerSession(checkpoint) as session:

@@ -217,6 +217,11 @@ def _check(source: Source, path: Path) -> None:
         ) from error
     if (one.shape, three.shape) != ((1, classes), (3, classes)):
         raise ExportError(f"expected logits of shape (N, {classes}) from {path}, found {three.shape} for a batch of 3")
+    if np.isfinite(three).all() and not np.allclose(one[0], three[0], rtol=1e-3, atol=1e-3 * np.abs(three).max()):
+        raise ExportError(
+            f"expected answers that do not depend on the other images of a batch, but those of {path} do; "
+            "export the network in evaluation mode"
+        )
     if not np.isfinite(three).all():
         raise ExportError(f"expected finite logits from {path}, found NaN or infinite ones; check its weights")
     if (three >= 0).all() and np.allclose(three.sum(axis=1), 1, atol=1e-3):

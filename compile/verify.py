@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError
+from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, ConfigError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
@@ -74,6 +74,8 @@ def verify(
         BackendUnavailable: the reference cannot run here.
         AccuracyError: the reference answers NaN.
     """
+    if not 0 <= max_drop <= 100:  # NaN too: every comparison with it would pass
+        raise ConfigError(f"expected --max-drop of 0 to 100 points, found {max_drop}; give 0.5 if in doubt")
     spec = bundle.manifest.model
     check_labels(spec, images)
     fitted = fit_images(images.images, spec.preprocessing)

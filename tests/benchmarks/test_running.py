@@ -9,7 +9,7 @@ from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.process import Remote
 from quillrt.benchmarks.running import Settings, compare, measure, with_speedups
 from quillrt.benchmarks.worker import batches
-from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.session import SessionOptions
 
 QUICK = Settings(batches=(1, 8), seconds=0.1, rounds=2)
@@ -156,3 +156,9 @@ def test_speedups_are_ratios_of_medians(contestant, images, log):
         {"eager fp32": 6.0, "onnxruntime-cpu fp32": 3.0},
         {},
     ]
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
+def test_a_time_that_is_none_is_refused(seconds):
+    with pytest.raises(ConfigError, match="seconds per row"):
+        Settings(seconds=seconds)

@@ -67,11 +67,19 @@ def config(tmp_path):
 
 
 def test_a_config_file_gives_defaults_and_flags_win(config):
-    path = config('[verb]\nrate = 0.25\nseed = 7\nname = ["a", "b"]\njson = true\n[other]\nrate = 3\n')
+    path = config('[verb]\nrate = 0.25\nseed = 7\nname = ["a", "b"]\njson = true\n')
 
     assert json.loads(invoke("x", "--config", path).stdout) == ["x", ["a", "b"], 0.25, "", "None", None, 7, True]
     assert json.loads(invoke("x", "--config", path, "--seed", 8, "--name", "c").stdout)[1:7:5] == [["c"], 8]
     assert json.loads(invoke("x", "--seed", 8, "--config", path).stdout)[6] == 8
+
+
+@pytest.mark.parametrize("text", ["[vreb]\nrate = 1\n", "rate = 1\n"], ids=["misspelt", "without a table"])
+def test_what_no_verb_would_read_is_wrong_usage(config, text):
+    result = invoke("x", "--config", config(text))
+
+    assert result.exit_code == 2
+    assert "expected a table per verb" in " ".join(result.output.replace("│", "").split())
 
 
 def test_what_is_saved_reads_back_the_same(tmp_path):

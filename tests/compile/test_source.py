@@ -164,3 +164,12 @@ def test_a_branch_that_reads_a_tensor_outside_it(classifier, tmp_path) -> None:
     after = load_source(save(classifier, tmp_path))
     assert_same_answers(before, after)
     assert b"somebody" not in after.graph.SerializeToString()
+
+
+def test_answers_that_depend_on_the_batch_are_refused(classifier, tmp_path) -> None:
+    classifier.graph.node[-1].output[0] = "raw"
+    classifier.graph.initializer.append(numpy_helper.from_array(np.array([0]), "axis"))
+    classifier.graph.node.append(helper.make_node("ReduceMean", ["raw", "axis"], ["mean"]))
+    classifier.graph.node.append(helper.make_node("Sub", ["raw", "mean"], ["logits"]))
+    with pytest.raises(ExportError, match="other images of a batch"):
+        load_source(save(classifier, tmp_path))

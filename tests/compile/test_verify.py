@@ -14,7 +14,7 @@ from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.compile.verify import verify
 from quillrt.runtime import select
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, SpecError
+from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, ConfigError, SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
@@ -181,3 +181,9 @@ def test_the_command_ends_with_1_and_names_the_file_at_fault(quillrt, quadrants,
     assert err.startswith("quillrt: error: expected every file to keep the FP32 graph's accuracy, but int8.onnx on")
     assert err.count("\n") == 1
     assert quillrt(*command, "--max-drop", 100)[0] == 0
+
+
+@pytest.mark.parametrize("max_drop", [float("nan"), -0.1, 101.0])
+def test_a_limit_that_would_pass_everything_is_refused(quadrants_bundle, max_drop):
+    with pytest.raises(ConfigError, match="expected --max-drop of 0 to 100"):
+        verify(Bundle.open(quadrants_bundle), images_of(2), max_drop)
