@@ -51,7 +51,7 @@ class Steps:
         grey = images.images / 255
         recipe = Preprocessing(mean=round(float(grey.mean()), 4), std=round(float(grey.std()), 4))
         spec = character_spec(images.classes, recipe)
-        save_checkpoint(path, Checkpoint.of("cnn", spec, build_model("cnn", len(images.classes)), {}))
+        save_checkpoint(path, Checkpoint.of("cnn", spec, build_model("cnn", len(images.classes)).state_dict(), {}))
         return spec, {"model": "cnn", "seed": _SEED}
 
     def export(self, checkpoint: Path, onnx: Path) -> tuple[None, dict[str, Any]]:

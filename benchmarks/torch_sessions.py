@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +72,10 @@ class CompileSession(EagerSession):
     def __init__(self, checkpoint: Checkpoint, options: SessionOptions = SessionOptions(), device: str = "cpu") -> None:
         import torch
 
+        from quillrt.train.devices import check_compiler
+
         super().__init__(checkpoint, options, device)
-        if missing := _missing_tool(device):
-            raise BackendUnavailable(f"torch.compile needs {missing}")
+        check_compiler(device)
         # Left alone, torch compiles the second batch size it meets for any size, and that graph is slower.
         self._network = torch.compile(self._network, dynamic=False)
 
@@ -89,18 +87,6 @@ class CompileSession(EagerSession):
         except BackendCompilerFailed as error:
             what = " ".join(str(error).split())[:200]
             raise BackendUnavailable(f"torch.compile could not compile the network: {what}") from error
-
-
-def _missing_tool(device: str) -> str | None:
-    """Return what torch.compile would call and not find, and how to get it."""
-    # Inductor's C++ for CPUs, Triton's C for GPUs; both include Python's headers.
-    variable, compilers = ("CXX", ["g++"]) if device == "cpu" else ("CC", ["gcc", "clang"])
-    named = [os.environ[variable]] if variable in os.environ else compilers
-    if not any(shutil.which(name) for name in named):
-        return f"a compiler ({' or '.join(named)}): apt install g++"
-    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
-        return "Python's headers (Python.h): apt install python3-dev"
-    return None
 
 
 TORCH_BACKENDS = {

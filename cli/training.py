@@ -2,182 +2,242 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
-from quillrt.cli.options import (
-    Config,
-    DataRoot,
-    Dataset,
-    Debug,
-    Json,
-    ModelDataset,
-    Quiet,
-    Seed,
-    check_output,
-    config_beside,
-    save_config,
-)
-from quillrt.train.config import DEVICES, OPTIMIZERS, SCHEDULES, TrainConfig
+from quillrt.cli.options import Dataset, ModelDataset, check_output, config_beside, save_config
+from quillrt.cli.training_options import DENOISE, SIZE, options, settings
+from quillrt.cli.verbs import with_options
+from quillrt.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from quillrt.train.checkpoint import Checkpoint
+    from quillrt.train.config import TrainConfig
     from quillrt.train.datasets import Splits
-    from quillrt.train.training import Epoch
+    from quillrt.train.distributed import World
+    from quillrt.train.training import Surroundings
 
-Epochs = Annotated[int, typer.Option("--epochs", help="Passes over the training images.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Images per step.")]
-Optimizer = Annotated[str, typer.Option("--optimizer", help=", ".join(OPTIMIZERS) + ".")]
-LearningRate = Annotated[float, typer.Option("--lr", help="Learning rate at the start.")]
-Momentum = Annotated[float, typer.Option("--momentum", help="Momentum of sgd.")]
-WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Pull of the weights to zero.")]
-Schedule = Annotated[str, typer.Option("--schedule", help="Learning rate over time: " + ", ".join(SCHEDULES) + ".")]
-Device = Annotated[str, typer.Option("--device", help=", ".join(DEVICES) + "; auto takes a GPU if there is one.")]
-TrainingThreads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads.")]
-Classes = Annotated[
-    str | None, typer.Option("--classes", metavar="A,B,C", help="Use these labels of the data set only, in this order.")
-]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Checkpoint to write, .safetensors; default in runs/.")
-]
+Model = Annotated[str, typer.Option("--model", help="cnn, quillnet, rnn, or module:factory for your own network.")]
 
 
+@with_options(options())
 def train(
     ctx: typer.Context,
     dataset: Dataset = "digits",
-    data_root: DataRoot = None,
-    model: Annotated[str, typer.Option("--model", help="Network to train: cnn.")] = "cnn",
-    epochs: Epochs = TrainConfig.epochs,
-    batch_size: BatchSize = TrainConfig.batch_size,
-    optimizer: Optimizer = TrainConfig.optimizer,
-    lr: LearningRate = TrainConfig.lr,
-    momentum: Momentum = TrainConfig.momentum,
-    weight_decay: WeightDecay = TrainConfig.weight_decay,
-    schedule: Schedule = TrainConfig.schedule,
-    seed: Seed = TrainConfig.seed,
-    device: Device = TrainConfig.device,
-    threads: TrainingThreads = None,
-    output: Output = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    config: Config = None,
-    debug: Debug = False,
+    model: Model = "cnn",
+    size: SIZE = 28,
+    denoise: DENOISE = None,
+    **chosen: Any,
 ) -> None:
     """Train a network from scratch and judge it on the test part."""
+    from quillrt.runtime.preprocessing import Preprocessing
     from quillrt.train import training
     from quillrt.train.datasets import load_dataset
 
-    settings, path = _start(ctx, output or Path("runs", f"{_file_name(dataset)}-{model}.safetensors"))
-    splits = load_dataset(dataset, data_root)
-    checkpoint = training.train_new(model, splits, settings, tracker(quiet), _epoch_line(quiet, settings))
-    _finish(ctx, checkpoint, splits, dataset, path)
+    config, path = _start(chosen, Path("runs", f"{_file_name(dataset)}-{_file_name(model)}.safetensors"))
+    recipe = Preprocessing(height=size, width=size, denoise=tuple(denoise or ()))
+    splits = _narrowed(load_dataset(dataset, chosen["data_root"], recipe), chosen)
+    with _joined(config) as world:
+        report = _Reporter(ctx, chosen, path, dataset, config, world)
+        surroundings = _surroundings(chosen, path, splits, world)
+        report.finish(training.train_new(model, splits, config, surroundings, report.epoch), splits)
 
 
+@with_options(options(epochs=10, lr=5e-4))
 def finetune(
     ctx: typer.Context,
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) to start from.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint (.safetensors) or PyTorch weights (.pth) to start from.")
+    ],
     dataset: ModelDataset = None,
-    data_root: DataRoot = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="For PyTorch weights: the network they are of, as for train.")
+    ] = None,
     freeze: Annotated[
         list[str] | None,
-        typer.Option(
-            "--freeze", metavar="PATTERN", help="Parameters to leave as they are, as 'conv*'; may be repeated."
-        ),
+        typer.Option("--freeze", metavar="PATTERN", help="Parameters to leave as they are, as 'conv*'; repeat."),
     ] = None,
-    classes: Classes = None,
-    epochs: Epochs = 10,
-    batch_size: BatchSize = TrainConfig.batch_size,
-    optimizer: Optimizer = TrainConfig.optimizer,
-    lr: LearningRate = 5e-4,
-    momentum: Momentum = TrainConfig.momentum,
-    weight_decay: WeightDecay = TrainConfig.weight_decay,
-    schedule: Schedule = TrainConfig.schedule,
-    seed: Seed = TrainConfig.seed,
-    device: Device = TrainConfig.device,
-    threads: TrainingThreads = None,
-    output: Output = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    config: Config = None,
-    debug: Debug = False,
+    head_only: Annotated[bool, typer.Option("--head-only", help="Train the last layer alone.")] = False,
+    unfreeze_every: Annotated[
+        int,
+        typer.Option("--unfreeze-every", min=0, help="Begin with the last layer; one more joins after so many epochs."),
+    ] = 0,
+    **chosen: Any,
 ) -> None:
-    """Train a checkpoint on, also on other classes or with part of it frozen."""
+    """Train a checkpoint on: other data, other classes, part of it frozen, or with a teacher."""
     from quillrt.train import finetuning
     from quillrt.train.checkpoint import load_checkpoint
     from quillrt.train.datasets import load_dataset, recorded_name
+    from quillrt.train.freezing import Freezing
+    from quillrt.train.pth import SUFFIXES
 
-    start = load_checkpoint(checkpoint)
-    name = dataset or recorded_name(start.training) or "digits"
-    settings, path = _start(ctx, output or Path("runs", f"{checkpoint.stem}-on-{_file_name(name)}.safetensors"))
-    splits = _chosen(load_dataset(name, data_root, start.spec.preprocessing), classes)
-    tuned = finetuning.finetune(
-        start, splits, settings, freeze or (), track=tracker(quiet), on_epoch=_epoch_line(quiet, settings)
-    )
-    _finish(ctx, tuned, splits, name, path)
+    freezing = Freezing(tuple(freeze or ()), head_only, unfreeze_every)
+    foreign = checkpoint.suffix in SUFFIXES
+    if foreign is (model is None):
+        raise ConfigError(
+            f"expected --model beside PyTorch weights (.pth), which do not name their network, and only there; "
+            f"found {checkpoint} and {'none' if model is None else model}"
+        )
+    start = None if foreign else load_checkpoint(checkpoint)
+    name = dataset or (start and recorded_name(start.training)) or "digits"
+    config, path = _start(chosen, Path("runs", f"{checkpoint.stem}-on-{_file_name(name)}.safetensors"))
+    data = load_dataset(name, chosen["data_root"], *([start.spec.preprocessing] if start else ()))
+    splits = _narrowed(data, chosen)
+    with _joined(config) as world:
+        report = _Reporter(ctx, chosen, path, name, config, world)
+        if start is None:
+            start = report.matched(checkpoint, model or "", splits)
+        surroundings = _surroundings(chosen, path, splits, world)
+        tuned = finetuning.finetune(start, splits, config, freezing, surroundings=surroundings, on_epoch=report.epoch)
+        report.finish(tuned, splits)
 
 
 VERBS = (train, finetune)
 
 
-def _file_name(dataset: str) -> str:
-    """Return what to call files after a data set."""
+def _file_name(name: str) -> str:
+    """Return what to call files after a data set or a model."""
     from quillrt.train.datasets import public_name
 
-    return public_name(dataset).removeprefix("folder:")
+    return public_name(name).removeprefix("folder:").replace(":", ".")
 
 
-def _start(ctx: typer.Context, output: Path) -> tuple[TrainConfig, Path]:
-    """Return the settings from the options named like them, and ``output``, once it is known that it can be written."""
-    settings = TrainConfig(**{field.name: ctx.params[field.name] for field in fields(TrainConfig)})
-    check_output(output, ".safetensors")
-    if threads := ctx.params["threads"]:
+def _start(chosen: dict[str, Any], output: Path) -> tuple[TrainConfig, Path]:
+    """Return the settings and the path to write, once it is known that it can be written."""
+    config, path = settings(chosen), chosen["output"] or output
+    check_output(path, ".safetensors")
+    if threads := chosen["threads"]:
         import torch
 
         torch.set_num_threads(threads)
-    return settings, output
+    return config, path
 
 
-def _chosen(splits: Splits, classes: str | None) -> Splits:
-    return splits if classes is None else splits.only([name.strip() for name in classes.split(",")])
+def _joined(config: TrainConfig) -> Any:
+    from quillrt.train.distributed import joined
+
+    return joined(config.device)
 
 
-def _epoch_line(quiet: bool, settings: TrainConfig) -> Callable[[Epoch], None]:
-    def line(epoch: Epoch) -> None:
+def _narrowed(splits: Splits, chosen: dict[str, Any]) -> Splits:
+    """Return ``splits`` as --classes, --per-class and --synthetic would have them."""
+    if chosen["classes"] is not None:
+        splits = splits.only([name.strip() for name in chosen["classes"].split(",")])
+    if chosen["per_class"] is not None:
+        from quillrt.train.splitting import per_class
+
+        splits = replace(splits, train=per_class(splits.train, chosen["per_class"], chosen["seed"]))
+    if chosen["synthetic"] is not None:
+        from quillrt.train.synthetic import with_synthetic
+
+        splits = replace(splits, train=with_synthetic(splits.train, chosen["synthetic"]))
+    return splits
+
+
+def _surroundings(chosen: dict[str, Any], path: Path, splits: Splits, world: World) -> Surroundings:
+    from quillrt.train.teaching import load_teacher
+    from quillrt.train.training import Surroundings
+
+    teacher = None
+    if chosen["teacher"] is not None:
+        teacher = load_teacher(Path(chosen["teacher"]), splits, chosen["teacher_weight"], chosen["temperature"])
+    return Surroundings(tracker(chosen["quiet"]), _beside(path, "state"), chosen["resume"], world, teacher)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+class _Reporter:
+    """Writes and says what a training comes to, after each epoch and at the end; silent where another process does."""
+
+    def __init__(
+        self, ctx: typer.Context, chosen: dict[str, Any], path: Path, dataset: str, config: TrainConfig, world: World
+    ) -> None:
+        from quillrt.train.datasets import public_name
+
+        self._chosen, self._path, self._config, self._world = chosen, path, config, world
+        self._dataset = dataset
+        self._facts = {"dataset": public_name(dataset)}
+        for name in ("per_class", "synthetic", "teacher"):
+            if (value := chosen[name]) is not None:
+                self._facts[name] = value if isinstance(value, int) else Path(value).name
+        self._board = None
+        if (folder := chosen["tensorboard"]) is not None and world.writes:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(folder)  # type: ignore[no-untyped-call]
+        if world.writes:
+            save_config(ctx, config_beside(path))
+
+    def matched(self, path: Path, model: str, splits: Splits) -> Checkpoint:
+        """Return PyTorch weights as a checkpoint, and say what of them did not fit."""
+        from quillrt.runtime.spec import character_spec
+        from quillrt.train.pth import load_pth
+
+        found = load_pth(path, model, character_spec(splits.classes, splits.preprocessing), self._config.seed)
+        for names, what in (
+            (found.fresh, "not in the file, or of another shape: fresh weights"),
+            (found.unused, "not used"),
+        ):
+            if names and self._world.writes:
+                note(f"{path}: {what}: {', '.join(names)}", self._chosen["quiet"])
+        return found.checkpoint
+
+    def epoch(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint, the table and the curves as they are now; say one line."""
+        from quillrt.train.checkpoint import save_checkpoint
+        from quillrt.train.curves import plot_history, write_history
+
+        history = checkpoint.training["history"]
+        save_checkpoint(self._path, self._named(checkpoint))
+        write_history(_beside(self._path, "csv"), history)
+        plot_history(_beside(self._path, "png"), history, f"{checkpoint.model} on {self._dataset}")
+        last = history[-1]
+        if self._board is not None:
+            for name in ("lr", "loss", "accuracy", "validation_loss", "validation_accuracy"):
+                self._board.add_scalar(name, last[name], last["number"])  # type: ignore[no-untyped-call]
+            self._board.flush()  # type: ignore[no-untyped-call]
         note(
-            f"epoch {epoch.number}/{settings.epochs}: loss {epoch.loss:.4f}, "
-            f"validation {epoch.validation_accuracy:.2%}, {epoch.seconds:.1f} s",
-            quiet,
+            f"epoch {last['number']}/{self._config.epochs}: loss {last['loss']:.4f}, "
+            f"validation {last['validation_accuracy']:.2%}, {last['seconds']:.1f} s",
+            self._chosen["quiet"],
         )
 
-    return line
+    def finish(self, checkpoint: Checkpoint, splits: Splits) -> None:
+        """Tell how good the network is on the test part."""
+        if not self._world.writes:
+            return
+        from quillrt.benchmarks.torch_sessions import EagerSession
+        from quillrt.train.checkpoint import save_checkpoint
+        from quillrt.train.evaluation import evaluate as judge
 
+        save_checkpoint(self._path, self._named(checkpoint))
+        with EagerSession(checkpoint) as session:
+            result = judge(session, splits.test)
+        said = {
+            "path": str(self._path),
+            "accuracy": result.accuracy,
+            "n": result.n,
+            "seconds": checkpoint.training["seconds"],
+            "parameters": sum(parameter.numel() for parameter in checkpoint.module().parameters()),
+        }
+        if self._chosen["as_json"]:
+            print_json(said)
+            return
+        columns = ("checkpoint", "test accuracy", "n", "training s", "parameters")
+        row = (
+            said["path"],
+            f"{result.accuracy:.2%}",
+            f"{result.n:,}",
+            f"{said['seconds']:.1f}",
+            f"{said['parameters']:,}",
+        )
+        print_table(f"{checkpoint.model} on {self._dataset}", columns, [row])
 
-def _finish(ctx: typer.Context, checkpoint: Checkpoint, splits: Splits, dataset: str, path: Path) -> None:
-    """Save ``checkpoint`` and the configuration, and tell how good it is on the test part."""
-    from quillrt.benchmarks.torch_sessions import EagerSession
-    from quillrt.train.checkpoint import save_checkpoint
-    from quillrt.train.datasets import public_name
-    from quillrt.train.evaluation import evaluate as judge
-
-    save_checkpoint(path, replace(checkpoint, training={"dataset": public_name(dataset), **checkpoint.training}))
-    save_config(ctx, config_beside(path))
-    with EagerSession(checkpoint) as session:
-        result = judge(session, splits.test)
-    said = {
-        "path": str(path),
-        "accuracy": result.accuracy,
-        "n": result.n,
-        "seconds": checkpoint.training["seconds"],
-        "parameters": sum(parameter.numel() for parameter in checkpoint.module().parameters()),
-    }
-    if ctx.params["as_json"]:
-        print_json(said)
-        return
-    columns = ("checkpoint", "test accuracy", "n", "training s", "parameters")
-    row = (said["path"], f"{result.accuracy:.2%}", f"{result.n:,}", f"{said['seconds']:.1f}", f"{said['parameters']:,}")
-    print_table(f"{checkpoint.model} on {dataset}", columns, [row])
+    def _named(self, checkpoint: Checkpoint) -> Checkpoint:
+        return replace(checkpoint, training={**self._facts, **checkpoint.training})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,12 @@ class Checkpoint:
     training: dict[str, Any]
 
     @classmethod
-    def of(cls, model: str, spec: ModelSpec, module: nn.Module, training: dict[str, Any]) -> Checkpoint:
-        """Return a checkpoint with a copy of the module's weights."""
-        weights = {
-            name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in module.state_dict().items()
-        }
-        return cls(model, spec, weights, training)
+    def of(
+        cls, model: str, spec: ModelSpec, weights: Mapping[str, torch.Tensor], training: dict[str, Any]
+    ) -> Checkpoint:
+        """Return a checkpoint with a copy of ``weights``, a state dict on any device."""
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
+        return cls(model, spec, copies, training)
 
     def module(self) -> nn.Module:
         """Return the network with these weights, in eval mode.

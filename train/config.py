@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quillrt.runtime.errors import ConfigError
 
+from .policies import Augmentation
+from .schedules import SCHEDULES
+
 OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
-
-# Factor on the learning rate over the finished share of all steps, 0..1.
-# Cosine: Loshchilov, Hutter, "SGDR: stochastic gradient descent with warm restarts", arXiv 1608.03983.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda done: 1.0,
-    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-}
+CLASS_WEIGHTS = ("none", "balanced")
 
 
 @dataclass(frozen=True)
@@ -25,13 +21,26 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images per step.
+        batch_size: images per step, over all processes.
         optimizer: one of ``OPTIMIZERS``.
-        lr: learning rate at the start.
+        lr: the highest learning rate, that of the last layer.
         momentum: of ``sgd``; ``adamw`` has its own.
-        weight_decay: pull of the weights to zero.
+        nesterov: let ``sgd`` look ahead.
+        weight_decay: pull of the weights to zero; biases and norms are left alone.
         schedule: one of ``SCHEDULES``.
-        seed: of weights, order and dropout; on one CPU with one thread count it repeats a training bit by bit.
+        warmup: epochs, also parts of one, over which the learning rate rises from zero.
+        layer_decay: factor on the learning rate from each layer to the one before it.
+        label_smoothing: share of the target that is spread over all classes.
+        class_weights: ``balanced`` weighs each class by the inverse of its number of images.
+        mse_share: share of the mean squared error in the loss, the rest is cross entropy.
+        augmentation: how the training images are varied.
+        clip_norm: largest norm of the gradient; 0 leaves it.
+        ema: decay per step of the moving average of the weights, which then is what is judged and kept; 0 for none.
+        patience: stop after so many epochs without a better validation accuracy, and keep the best; 0 for never.
+        amp: compute products in bfloat16 where torch thinks it safe.
+        torch_compile: compile the network with torch.compile.
+        seed: of weights, order, augmentation and dropout; on one CPU with one thread count it repeats a training bit by
+            bit.
         device: ``auto`` takes a GPU if there is one.
     """
 
@@ -40,8 +49,20 @@ class TrainConfig:
     optimizer: str = "adamw"
     lr: float = 2e-3
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 0.0
     schedule: str = "cosine"
+    warmup: float = 0.0
+    layer_decay: float = 1.0
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    mse_share: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    patience: int = 0
+    amp: bool = False
+    torch_compile: bool = False
     seed: int = 0
     device: str = "auto"
 
@@ -49,14 +70,26 @@ class TrainConfig:
         for name, value, known in (
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("schedule", self.schedule, SCHEDULES),
+            ("class weights", self.class_weights, CLASS_WEIGHTS),
             ("device", self.device, DEVICES),
         ):
             if value not in known:
                 raise ConfigError(f"expected as {name} one of {', '.join(known)}, found {value!r}")
         if self.epochs < 1 or self.batch_size < 1:
             raise ConfigError(f"epochs and batch size must be at least 1, but are {self.epochs} and {self.batch_size}")
-        if not (0 < self.lr < math.inf and 0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
-            raise ConfigError(
-                f"lr must be positive, momentum in 0..1 (1 excluded), weight decay not negative, "
-                f"but are {self.lr}, {self.momentum} and {self.weight_decay}"
-            )
+        for name, number, fits, wanted in (
+            ("lr", self.lr, 0 < self.lr < math.inf, "positive"),
+            ("momentum", self.momentum, 0 <= self.momentum < 1, "in 0..1 (1 excluded)"),
+            ("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "not negative"),
+            ("warm-up", self.warmup, 0 <= self.warmup < self.epochs, f"in 0..{self.epochs}, the epochs (excluded)"),
+            ("layer decay", self.layer_decay, 0 < self.layer_decay <= 1, "in 0..1 (0 excluded)"),
+            ("label smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in 0..1 (1 excluded)"),
+            ("share of the squared error", self.mse_share, 0 <= self.mse_share <= 1, "in 0..1"),
+            ("gradient norm", self.clip_norm, 0 <= self.clip_norm < math.inf, "not negative"),
+            ("decay of the average", self.ema, 0 <= self.ema < 1, "in 0..1 (1 excluded)"),
+            ("patience", self.patience, self.patience >= 0, "not negative"),
+        ):
+            if not fits:
+                raise ConfigError(f"{name} must be {wanted}, but is {number}")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ConfigError("nesterov needs the optimizer sgd with a momentum; add --optimizer sgd --momentum 0.9")

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from quillrt.runtime.errors import ConfigError
-from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import character_spec
 
 from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .datasets import Splits
+from .freezing import Freezing
 from .models import build_model
 from .seeding import seeded
-from .training import Epoch, train
+from .training import OnCheckpoint, Surroundings, train_checkpoint
 
 
 def finetune(
     checkpoint: Checkpoint,
     splits: Splits,
     config: TrainConfig,
-    freeze: Sequence[str] = (),
+    freezing: Freezing = Freezing(),
     classes: Sequence[str] | None = None,
-    track: Track = no_progress,
-    on_epoch: Callable[[Epoch], object] | None = None,
+    surroundings: Surroundings = Surroundings(),
+    on_epoch: OnCheckpoint | None = None,
 ) -> Checkpoint:
     """Train on from ``checkpoint`` and return the new one.
 
@@ -38,10 +36,10 @@ def finetune(
         checkpoint: where to start.
         splits: what to train on; where its labels differ from the checkpoint's, the head is new.
         config: settings of the training.
-        freeze: shell patterns on parameter names, as ``conv*``; what they match stays bit by bit.
+        freezing: which layers stay as they are, and for how long.
         classes: use these labels of ``splits`` alone.
-        track: shows progress.
-        on_epoch: told of each epoch.
+        surroundings: progress, resuming, other processes, a teacher.
+        on_epoch: told after each epoch what the checkpoint would be.
 
     Raises:
         ConfigError: unknown classes, a pattern that matches nothing or a new head, or nothing left to train.
@@ -55,10 +53,15 @@ def finetune(
     new_head: set[str] = set()
     if spec.labels != checkpoint.spec.labels:
         module, new_head = _with_new_head(checkpoint, len(spec.labels), config.seed)
-    _freeze(module, freeze, new_head)
-    result = train(module, replace(splits, preprocessing=preprocessing), config, track, on_epoch)
-    training = {"config": asdict(config), **asdict(result), "freeze": list(freeze), "started_from": checkpoint.training}
-    return Checkpoint.of(checkpoint.model, spec, module, training)
+    freezing.check(module, new_head)
+    facts = {
+        "freeze": list(freezing.patterns),
+        "head_only": freezing.head_only,
+        "unfreeze_every": freezing.unfreeze_every,
+        "started_from": checkpoint.training,
+    }
+    splits = replace(splits, preprocessing=preprocessing)
+    return train_checkpoint(checkpoint.model, spec, module, splits, config, surroundings, on_epoch, freezing, facts)
 
 
 def _with_new_head(checkpoint: Checkpoint, classes: int, seed: int) -> tuple[nn.Module, set[str]]:
@@ -75,17 +78,3 @@ def _with_new_head(checkpoint: Checkpoint, classes: int, seed: int) -> tuple[nn.
     body = {name: tensor for name, tensor in checkpoint.weights.items() if name not in head}
     module.load_state_dict(body, strict=False)
     return module, head
-
-
-def _freeze(module: nn.Module, patterns: Sequence[str], new_head: set[str]) -> None:
-    names = dict(module.named_parameters())
-    for pattern in patterns:
-        matched = [name for name in names if fnmatchcase(name, pattern)]
-        if not matched:
-            raise ConfigError(f"expected a pattern that matches one of {', '.join(names)}, found {pattern!r}")
-        if fresh := new_head.intersection(matched):
-            raise ConfigError(
-                f"expected a pattern that leaves the new head alone, but {pattern!r} freezes {', '.join(sorted(fresh))}"
-            )
-        for name in matched:
-            names[name].requires_grad_(False)

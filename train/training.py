@@ -2,54 +2,144 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
-from torch.nn import functional
 
-from quillrt.runtime.errors import BackendUnavailable, ConfigError, QuillError
-from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import Preprocessing, normalize
 from quillrt.runtime.progress import Track, no_progress
-from quillrt.runtime.spec import character_spec
+from quillrt.runtime.spec import ModelSpec, character_spec
 
 from .checkpoint import Checkpoint
-from .config import SCHEDULES, TrainConfig
+from .config import TrainConfig
 from .datasets import Splits
+from .distributed import World
+from .freezing import Freezing
+from .loop import Epoch, Loop, Teacher, Weights
 from .models import build_model
 from .seeding import seeded
+from .state import fingerprint, load_state, save_state
 
-_CHECK_BATCH = 512  # images per forward pass where no gradient is kept
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass over the training images came to: mean loss, then accuracy (0..1) on the validation part."""
-
-    number: int
-    loss: float
-    validation_accuracy: float
-    seconds: float
+OnEpoch = Callable[[tuple[Epoch, ...], Weights], object]
+OnCheckpoint = Callable[[Checkpoint], object]
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """The course of a training."""
+class Surroundings:
+    """What a training has around it.
 
-    history: tuple[Epoch, ...]
-    seconds: float
+    Attributes:
+        track: shows progress.
+        state: file that holds the training after each epoch; it is removed at the end.
+        resume: go on from ``state`` if it is there; on the same CPU and threads to the same weights, bit by bit.
+        world: the processes that train together; each takes its share of every batch, the first one writes.
+        teacher: a network whose answers are learned beside the labels.
+    """
+
+    track: Track = no_progress
+    state: Path | None = None
+    resume: bool = False
+    world: World = field(default_factory=World)
+    teacher: Teacher | None = None
+
+
+def train(
+    module: nn.Module,
+    splits: Splits,
+    config: TrainConfig,
+    surroundings: Surroundings = Surroundings(),
+    on_epoch: OnEpoch | None = None,
+    freezing: Freezing = Freezing(),
+) -> tuple[Epoch, ...]:
+    """Train ``module`` in place, leave it in eval mode on the CPU with the weights to keep, return its course.
+
+    Those weights are the last step's; with ``ema`` their moving average; with ``patience`` those of the epoch with the
+    best validation accuracy. Without ``patience`` the validation part is only looked at: it chooses no weights.
+    Parameters that want no gradient stay as they are.
+
+    Args:
+        module: images (N, 1, H, W) to logits (N, K).
+        splits: what to train and to validate on.
+        config: the settings.
+        surroundings: progress, resuming, other processes, a teacher.
+        on_epoch: told after each epoch what came so far and which weights would be kept now.
+        freezing: which layers stay as they are, and for how long.
+
+    Raises:
+        ConfigError: no parameter wants a gradient.
+        BackendUnavailable: the device, or the compiler that torch.compile needs, is not there.
+        CheckpointError: the state to resume from is damaged or of another training.
+        QuillError: the loss became infinite or NaN.
+        OSError: the state cannot be written.
+    """
+    state, world = surroundings.state, surroundings.world
+    mark = fingerprint(module, splits, config, freezing)
+    loop = Loop(module, splits, config, freezing, surroundings.teacher, world)
+    with seeded(config.seed + world.rank):
+        if state is not None and surroundings.resume and state.exists():
+            loop.restore(load_state(state, mark))
+        while not loop.finished:
+            loop.epoch(surroundings.track)
+            if state is not None:
+                whole = loop.state()  # asks all processes for theirs
+                if world.writes:
+                    save_state(state, mark, whole)
+            if on_epoch and world.writes:
+                on_epoch(loop.history, loop.kept())
+    loop.finish()
+    if state is not None and world.writes:
+        state.unlink(missing_ok=True)
+    return loop.history
+
+
+def train_checkpoint(
+    model: str,
+    spec: ModelSpec,
+    module: nn.Module,
+    splits: Splits,
+    config: TrainConfig,
+    surroundings: Surroundings = Surroundings(),
+    on_epoch: OnCheckpoint | None = None,
+    freezing: Freezing = Freezing(),
+    facts: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """Train ``module``, the network called ``model``, and return its checkpoint; ``on_epoch`` gets one each epoch.
+
+    Args:
+        model: the network's name, see ``build_model``.
+        spec: what goes in and comes out.
+        module: as for ``train``, like the rest.
+        splits: as for ``train``.
+        config: as for ``train``.
+        surroundings: as for ``train``.
+        on_epoch: told after each epoch what the checkpoint would be.
+        freezing: as for ``train``.
+        facts: what else the record of the training shall say.
+
+    Raises:
+        QuillError: see ``train``.
+    """
+
+    def checkpoint(history: tuple[Epoch, ...], weights: Weights) -> Checkpoint:
+        course = {"history": [asdict(epoch) for epoch in history], "seconds": sum(epoch.seconds for epoch in history)}
+        return Checkpoint.of(model, spec, weights, {"config": asdict(config), **course, **(facts or {})})
+
+    def tell(history: tuple[Epoch, ...], weights: Weights) -> None:
+        if on_epoch:
+            on_epoch(checkpoint(history, weights))
+
+    history = train(module, splits, config, surroundings, tell, freezing)
+    return checkpoint(history, module.state_dict())
 
 
 def train_new(
     model: str,
     splits: Splits,
     config: TrainConfig,
-    track: Track = no_progress,
-    on_epoch: Callable[[Epoch], object] | None = None,
+    surroundings: Surroundings = Surroundings(),
+    on_epoch: OnCheckpoint | None = None,
 ) -> Checkpoint:
     """Train the network called ``model`` from fresh weights and return its checkpoint.
 
@@ -60,85 +150,4 @@ def train_new(
     spec = character_spec(splits.classes, splits.preprocessing)
     with seeded(config.seed):
         module = build_model(model, len(spec.labels), spec.preprocessing.height, spec.preprocessing.width)
-    result = train(module, splits, config, track, on_epoch)
-    return Checkpoint.of(model, spec, module, {"config": asdict(config), **asdict(result)})
-
-
-def train(
-    module: nn.Module,
-    splits: Splits,
-    config: TrainConfig,
-    track: Track = no_progress,
-    on_epoch: Callable[[Epoch], object] | None = None,
-) -> TrainResult:
-    """Train ``module`` in place and leave it in eval mode on the CPU with the weights of the last step.
-
-    The validation part is only looked at: it chooses no weights. Parameters that want no gradient stay as they are.
-
-    Raises:
-        ConfigError: no parameter wants a gradient.
-        BackendUnavailable: the device is not there.
-        QuillError: the loss became infinite or NaN.
-    """
-    device = _device(config.device)
-    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    inputs, labels = _tensors(splits.train, splits.preprocessing, device)
-    optimizer = _optimizer(config, [p for p in module.parameters() if p.requires_grad])
-    steps = config.epochs * math.ceil(len(inputs) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: SCHEDULES[config.schedule](step / steps))
-    validation = _tensors(splits.validation, splits.preprocessing, device)
-
-    started = time.perf_counter()
-    history = []
-    with seeded(config.seed):
-        for number in range(1, config.epochs + 1):
-            epoch_started = time.perf_counter()
-            total = torch.zeros((), device=device)
-            module.train()
-            batches = torch.split(torch.randperm(len(inputs)).to(device), config.batch_size)
-            for chosen in track(batches, f"epoch {number}/{config.epochs}", len(batches)):
-                loss = functional.cross_entropy(module(inputs[chosen]), labels[chosen])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                total += loss.detach() * len(chosen)
-            mean_loss = total.item() / len(inputs)
-            if not math.isfinite(mean_loss):
-                raise QuillError(
-                    f"expected a finite loss, found {mean_loss} in epoch {number}: training diverged; "
-                    f"lower the learning rate (--lr, now {config.lr})"
-                )
-            right = _accuracy(module, *validation)
-            history.append(Epoch(number, mean_loss, right, time.perf_counter() - epoch_started))
-            if on_epoch:
-                on_epoch(history[-1])
-    module.to("cpu").eval()
-    return TrainResult(tuple(history), time.perf_counter() - started)
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable("expected a CUDA device, but torch finds none; check the driver or use --device cpu")
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
-
-
-def _tensors(images: ImageSet, recipe: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inputs (N, 1, H, W) float32 and labels (N,) int64 on ``device``."""
-    return torch.from_numpy(normalize(images.images, recipe)).to(device), torch.from_numpy(images.labels).to(device)
-
-
-def _optimizer(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if not parameters:
-        raise ConfigError("expected parameters to train, but all are frozen; freeze fewer")
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
-
-
-@torch.no_grad()
-def _accuracy(module: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the share (0..1) of right answers in eval mode."""
-    module.eval()
-    pairs = zip(torch.split(inputs, _CHECK_BATCH), torch.split(labels, _CHECK_BATCH), strict=True)
-    return sum(int((module(x).argmax(1) == y).sum()) for x, y in pairs) / len(labels)
+    return train_checkpoint(model, spec, module, splits, config, surroundings, on_epoch)

@@ -24,7 +24,7 @@ def save(tmp_path):
         torch.manual_seed(seed)
         shape = (spec.preprocessing.height, spec.preprocessing.width)
         module = build_model("cnn", len(spec.labels), *shape)
-        save_checkpoint(tmp_path / name, Checkpoint.of("cnn", spec, module, {}))
+        save_checkpoint(tmp_path / name, Checkpoint.of("cnn", spec, module.state_dict(), {}))
         return tmp_path / name
 
     return save

@@ -20,7 +20,7 @@ from quillrt.train.models import build_model
 def checkpoint():
     torch.manual_seed(0)
     spec = character_spec(tuple("abc"), Preprocessing(height=8, width=8))
-    return Checkpoint.of("cnn", spec, build_model("cnn", 3, 8, 8), {})
+    return Checkpoint.of("cnn", spec, build_model("cnn", 3, 8, 8).state_dict(), {})
 
 
 @pytest.fixture

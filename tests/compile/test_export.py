@@ -22,7 +22,7 @@ from quillrt.train.models import build_model
 def checkpoint() -> Checkpoint:
     torch.manual_seed(0)
     spec = character_spec(tuple("0123456789"), Preprocessing(mean=0.13, std=0.31))
-    return Checkpoint.of("cnn", spec, build_model("cnn", 10), {})
+    return Checkpoint.of("cnn", spec, build_model("cnn", 10).state_dict(), {})
 
 
 @pytest.fixture(scope="module")

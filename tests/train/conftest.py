@@ -59,4 +59,6 @@ def untrained(digits):
     """A checkpoint of fresh weights for the digits."""
     with seeded(7):
         module = build_model("cnn", 10)
-    return Checkpoint.of("cnn", character_spec(digits.classes, digits.preprocessing), module, {"dataset": "digits"})
+    return Checkpoint.of(
+        "cnn", character_spec(digits.classes, digits.preprocessing), module.state_dict(), {"dataset": "digits"}
+    )

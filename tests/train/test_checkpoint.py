@@ -50,7 +50,7 @@ def test_module_is_in_eval_mode_with_weights_of_its_own(untrained):
 
 def test_checkpoint_holds_a_copy(untrained):
     module = untrained.module()
-    copy = Checkpoint.of("cnn", untrained.spec, module, {})
+    copy = Checkpoint.of("cnn", untrained.spec, module.state_dict(), {})
     with torch.no_grad():
         module.fc2.bias += 1
     assert torch.equal(copy.weights["fc2.bias"], untrained.weights["fc2.bias"])

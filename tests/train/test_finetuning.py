@@ -7,6 +7,7 @@ from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.train.config import TrainConfig
 from quillrt.train.datasets import Splits
 from quillrt.train.finetuning import finetune
+from quillrt.train.freezing import Freezing
 
 CONFIG = TrainConfig(epochs=1, lr=1e-3, device="cpu")
 
@@ -23,7 +24,17 @@ def test_every_layer_learns_by_default(untrained, few_digits):
 
 def test_frozen_parameters_stay_bit_by_bit(untrained, few_digits):
     config = TrainConfig(epochs=1, lr=1e-3, weight_decay=0.5, device="cpu")  # decay must not touch them either
-    tuned = finetune(untrained, few_digits, config, freeze=["conv*", "fc1.bias"])
+    tuned = finetune(
+        untrained,
+        few_digits,
+        config,
+        freezing=Freezing(
+            (
+                "conv*",
+                "fc1.bias",
+            )
+        ),
+    )
     assert changed(untrained, tuned) == {"fc1.weight", "fc2.weight", "fc2.bias"}
     assert tuned.training["freeze"] == ["conv*", "fc1.bias"]
 
@@ -34,7 +45,18 @@ def test_same_labels_keep_the_head(untrained, few_digits):
 
 
 def test_other_class_count_gets_a_new_head_on_the_old_body(untrained, few_digits):
-    tuned = finetune(untrained, few_digits, CONFIG, freeze=["conv*", "fc1*"], classes=["3", "8"])
+    tuned = finetune(
+        untrained,
+        few_digits,
+        CONFIG,
+        freezing=Freezing(
+            (
+                "conv*",
+                "fc1*",
+            )
+        ),
+        classes=["3", "8"],
+    )
     assert tuned.spec.labels == ("3", "8")
     assert tuned.weights["fc2.weight"].shape == (2, 128)
     body = {name for name in untrained.weights if not name.startswith("fc2")}
@@ -88,4 +110,4 @@ def test_fine_tuning_learns_what_the_start_did_not_know(untrained, digits):
 )
 def test_refusals(untrained, few_digits, freeze, classes, says):
     with pytest.raises(ConfigError, match=says):
-        finetune(untrained, few_digits, CONFIG, freeze=freeze, classes=classes)
+        finetune(untrained, few_digits, CONFIG, Freezing(tuple(freeze)), classes)

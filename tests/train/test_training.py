@@ -8,7 +8,7 @@ from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.train.config import TrainConfig
 from quillrt.train.datasets import Splits
-from quillrt.train.training import train, train_new
+from quillrt.train.training import Surroundings, train, train_new
 
 
 def linear(splits):
@@ -34,7 +34,7 @@ def test_one_step_of_sgd_by_hand(pixels):
     """
     module = linear(pixels)
     config = TrainConfig(epochs=1, batch_size=4, optimizer="sgd", lr=0.1, momentum=0, schedule="constant", device="cpu")
-    (epoch,) = train(module, pixels, config).history
+    (epoch,) = train(module, pixels, config)
     assert epoch.loss == pytest.approx(np.log(2))
     np.testing.assert_allclose(module[1].weight.detach(), [[0.05, -0.05], [-0.05, 0.05]], rtol=1e-6)
     np.testing.assert_allclose(module[1].bias.detach(), [0, 0], atol=1e-8)
@@ -72,12 +72,14 @@ def test_seed_repeats_weights_and_leaves_the_callers_numbers_alone(few_digits):
 
 
 def test_checkpoint_tells_how_it_was_trained(few_digits):
-    epochs = []
-    checkpoint = train_new("cnn", few_digits, CONFIG, on_epoch=epochs.append)
+    after_each = []
+    checkpoint = train_new("cnn", few_digits, CONFIG, on_epoch=after_each.append)
     assert checkpoint.training["config"]["lr"] == CONFIG.lr
     (epoch,) = checkpoint.training["history"]
-    assert epoch["number"] == epochs[0].number == 1
-    assert epoch["loss"] == epochs[0].loss > 0
+    assert (epoch["number"], len(after_each)) == (1, 1)
+    assert after_each[0].training == checkpoint.training
+    assert all(torch.equal(after_each[0].weights[name], tensor) for name, tensor in checkpoint.weights.items())
+    assert epoch["loss"] > 0
     assert checkpoint.spec.labels == few_digits.classes
     assert checkpoint.spec.preprocessing == few_digits.preprocessing
 
@@ -90,7 +92,8 @@ def test_progress_counts_every_batch(few_digits):
             seen.append((label, total, len(item)))
             yield item
 
-    train(linear(few_digits), few_digits, TrainConfig(epochs=2, batch_size=50, device="cpu"), track)
+    config = TrainConfig(epochs=2, batch_size=50, device="cpu")
+    train(linear(few_digits), few_digits, config, Surroundings(track))
     assert seen == [(f"epoch {e}/2", 3, n) for e in (1, 2) for n in (50, 50, 28)]
 
 

@@ -1,0 +1,73 @@
+"""Which layers of a trained network stay as they are, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from quillrt.runtime.errors import ConfigError
+
+from .models import layers
+
+
+@dataclass(frozen=True)
+class Freezing:
+    """What is left alone in fine-tuning.
+
+    Attributes:
+        patterns: shell patterns on parameter names, as ``conv*``.
+        head_only: train the last layer alone.
+        unfreeze_every: begin with the last layer and let one more join, from the logits towards the image, each time so
+            many epochs are over (Howard, Ruder, "Universal language model fine-tuning for text classification",
+            arXiv 1801.06146); 0: all from the start.
+    """
+
+    patterns: tuple[str, ...] = ()
+    head_only: bool = False
+    unfreeze_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.unfreeze_every < 0 or (self.head_only and self.unfreeze_every):
+            raise ConfigError(
+                "expected epochs (1 or more) between unfreezings, and not beside training the head only, "
+                f"found {self.unfreeze_every}"
+            )
+
+    def frozen(self, module: nn.Module, epoch: int) -> frozenset[str]:
+        """Return the names of the parameters that stay as they are in ``epoch``, counted from 1."""
+        groups = layers(module)
+        depth = 1 if self.head_only else len(groups)
+        if self.unfreeze_every:
+            depth = 1 + (epoch - 1) // self.unfreeze_every
+        below = {name for group in groups[: max(0, len(groups) - depth)] for name in group}
+        names = [name for group in groups for name in group]
+        return frozenset(below | {name for name in names if any(fnmatchcase(name, p) for p in self.patterns)})
+
+    def check(self, module: nn.Module, new: Set[str]) -> None:
+        """Raise unless every pattern matches a parameter and none of the ``new`` ones.
+
+        Raises:
+            ConfigError: a pattern matches nothing, or what has fresh weights.
+        """
+        names = [name for name, _ in module.named_parameters()]
+        for pattern in self.patterns:
+            matched = [name for name in names if fnmatchcase(name, pattern)]
+            if not matched:
+                raise ConfigError(f"expected a pattern that matches one of {', '.join(names)}, found {pattern!r}")
+            if fresh := new.intersection(matched):
+                raise ConfigError(
+                    f"expected a pattern that leaves the new head alone, "
+                    f"but {pattern!r} freezes {', '.join(sorted(fresh))}"
+                )
+
+
+def frozen_norms(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the norms with parameters none of which is trained: their statistics must stay, as their weights do."""
+    for norm in module.modules():
+        parameters = list(norm.parameters(recurse=False))
+        keeps_statistics = getattr(norm, "running_mean", None) is not None
+        if keeps_statistics and parameters and not any(p.requires_grad for p in parameters):
+            yield norm

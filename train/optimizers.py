@@ -1,0 +1,35 @@
+"""What moves the weights: parameters in groups by layer and kind, and the optimizer over them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from quillrt.runtime.errors import ConfigError
+
+from .config import TrainConfig
+from .models import layers
+
+
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimizer over the parameters that want a gradient.
+
+    Each layer's rate is ``layer_decay`` times that of the layer after it. Only weights of two dimensions and more
+    decay: a bias or the scale of a norm pulled to zero helps nothing.
+
+    Raises:
+        ConfigError: all parameters are frozen.
+    """
+    parameters = dict(module.named_parameters())
+    groups = []
+    for distance, names in enumerate(reversed(layers(module))):
+        wanted = [parameters[name] for name in names if parameters[name].requires_grad]
+        for decays in (True, False):
+            if chosen := [p for p in wanted if (p.ndim > 1) is decays]:
+                lr = config.lr * config.layer_decay**distance
+                groups.append({"params": chosen, "lr": lr, "weight_decay": config.weight_decay if decays else 0.0})
+    if not groups:
+        raise ConfigError("expected parameters to train, but all are frozen; freeze fewer")
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov)
+    return torch.optim.AdamW(groups)

@@ -1,0 +1,81 @@
+"""A training in the middle: all that it takes to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quillrt.runtime.errors import CheckpointError
+from quillrt.runtime.files import write_bytes
+
+from .config import TrainConfig
+from .datasets import Splits
+from .freezing import Freezing
+
+_SCHEMA = 1
+
+
+def fingerprint(module: nn.Module, splits: Splits, config: TrainConfig, freezing: Freezing) -> dict[str, Any]:
+    """Return what must be the same for a training to go on: settings, data, network."""
+    return {
+        **json.loads(json.dumps({**asdict(config), **asdict(freezing)})),
+        "classes": list(splits.classes),
+        "training images": len(splits.train),
+        "training data": zlib.crc32(splits.train.images, zlib.crc32(splits.train.labels)),
+        "preprocessing": json.loads(json.dumps(asdict(splits.preprocessing))),
+        "network": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
+    }
+
+
+def save_state(path: Path, mark: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, containers of them) and the fingerprint ``mark``, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    data = io.BytesIO()
+    torch.save({"schema": _SCHEMA, "mark": mark, "state": state}, data)
+    write_bytes(path, data.getvalue())
+
+
+def load_state(path: Path, mark: dict[str, Any]) -> dict[str, Any]:
+    """Return the state that ``save_state`` wrote for the same fingerprint; nothing in the file is run as code.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or of another training; the message says what differs.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        schema, found, state = saved["schema"], saved["mark"], saved["state"]
+    except OSError as error:
+        raise CheckpointError(
+            f"expected an interrupted training at {path}, but {error.strerror or error}; leave --resume out"
+        ) from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise CheckpointError(f"expected an interrupted training, but {path} is damaged; leave --resume out") from error
+    if schema != _SCHEMA:
+        raise CheckpointError(f"expected a training state of schema {_SCHEMA}, found {schema} in {path}; train anew")
+    differing = sorted(key for key in mark.keys() | found.keys() if mark.get(key) != found.get(key))
+    if differing:
+        shown = ", ".join(
+            f"{key} {_short(found.get(key))} there and {_short(mark.get(key))} here" for key in differing[:3]
+        )
+        raise CheckpointError(
+            f"expected the training that {path} was interrupted in, but they differ: {shown}; "
+            "give the same options or leave --resume out"
+        )
+    loaded: dict[str, Any] = state
+    return loaded
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) < 40 else text[:37] + "…"
