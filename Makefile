@@ -1,11 +1,12 @@
-# Four targets: demo, test, check, fmt. The first two make .venv and install what they need.
+# Five targets: demo, test, check, fmt, models. All make .venv and install what they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-FOLDERS := runtime train calibration compile benchmarks cli
-SOURCES := $(wildcard $(addsuffix /*.py,$(FOLDERS))) pyproject.toml
+FOLDERS := runtime train calibration compile benchmarks cli models
+SOURCES := $(wildcard $(addsuffix /*.py,$(FOLDERS)) models/*) pyproject.toml
+RECIPES := $(wildcard models/*.toml)
 
-.PHONY: demo test check fmt
+.PHONY: demo test check fmt models $(RECIPES:.toml=)
 
 demo: $(VENV)/installed
 	$(BIN)/quillrt demo
@@ -21,6 +22,17 @@ check: $(VENV)/installed
 fmt: $(VENV)/packages
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pretrained models from data (QUILLRT_DATA): made in runs/, copied when all of it went well. What stands in a card is
+# printed. `make models/digits` makes one.
+models: $(RECIPES:.toml=)
+
+$(RECIPES:.toml=): $(VENV)/installed
+	$(BIN)/quillrt train --config $@.toml --output runs/$@.safetensors
+	$(BIN)/quillrt compile runs/$@.safetensors --config $@.toml --output runs/$@.quill
+	$(BIN)/quillrt verify runs/$@.quill
+	$(BIN)/quillrt evaluate runs/$@.quill --output runs/$@
+	cp runs/$@.safetensors runs/$@.quill models/
 
 # An ordinary install, made again when a source changes: what is checked and tested is what a user gets.
 $(VENV)/installed: $(SOURCES) $(VENV)/packages

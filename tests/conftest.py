@@ -99,3 +99,39 @@ def quillrt(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def stand_in_folder(tmp_path_factory):
+    """A folder as models/ is, with one model: ``small``, two epochs of `cnn` on the digits at 8 x 8 pixels."""
+    from dataclasses import replace
+
+    from quillrt.compile.pipeline import CompileConfig, Images, compile_bundle
+    from quillrt.compile.source import load_source
+    from quillrt.runtime.preprocessing import fit_images
+    from quillrt.train.checkpoint import save_checkpoint
+    from quillrt.train.config import TrainConfig
+    from quillrt.train.datasets import Splits, load_dataset
+    from quillrt.train.training import train_new
+
+    digits = load_dataset("digits")
+    recipe = replace(digits.preprocessing, height=8, width=8, fit="resize")
+    parts = [replace(p, images=fit_images(p.images, recipe)) for p in (digits.train, digits.validation, digits.test)]
+    trained = train_new("cnn", Splits(*parts, recipe), TrainConfig(epochs=2))
+    folder = tmp_path_factory.mktemp("models")
+    checkpoint = folder / "small.safetensors"
+    save_checkpoint(checkpoint, replace(trained, training={"dataset": "digits", **trained.training}))
+    images = Images("digits", digits.train, digits.validation)
+    compile_bundle(load_source(checkpoint), images, CompileConfig(samples=32), folder / "small.quill")
+    (folder / "small.md").write_text("# small\n\nA stand-in; it reads “digits” badly.\n", encoding="utf-8")
+    (folder / "small.toml").write_text('[train]\ndataset = "digits"\nepochs = 2\n', encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def stand_in(monkeypatch, stand_in_folder):
+    """The pretrained models are those of ``stand_in_folder``, which a test must leave as it is."""
+    monkeypatch.setattr("quillrt.runtime.pretrained.FOLDER", stand_in_folder)
+    before = {path.name: path.read_bytes() for path in stand_in_folder.iterdir()}
+    yield stand_in_folder
+    assert {path.name: path.read_bytes() for path in stand_in_folder.iterdir()} == before

@@ -1,5 +1,6 @@
 import importlib
 import json
+import subprocess
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
@@ -12,7 +13,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"runtime", "train", "calibration", "compile", "benchmarks", "cli"}
+FOLDERS = {"runtime", "train", "calibration", "compile", "benchmarks", "cli", "models"}
+PRETRAINED = (".safetensors", ".quill", ".md", ".toml")
 
 
 @pytest.fixture
@@ -75,3 +77,24 @@ def test_the_installed_package_holds_every_module_and_its_mark_of_types(installe
     }
 
     assert {f"quillrt/{path.parent.name}/{path.name}" for path in expected} <= files
+
+
+def test_the_installed_package_holds_the_pretrained_models_byte_for_byte(installed):
+    models = [path for path in (ROOT / "models").iterdir() if path.is_file()]
+
+    assert {path.suffix for path in models} <= {".py", ".typed", "", *PRETRAINED}
+    assert any(path.name == "__init__.py" for path in models)
+    for path in models:
+        assert Path(installed.locate_file(f"quillrt/models/{path.name}")).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".quill"])
+def test_git_takes_the_weights_of_pretrained_models_and_no_others(suffix):
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git checkout")
+    code = {
+        folder: subprocess.run(["git", "-C", ROOT, "check-ignore", "-q", f"{folder}/new{suffix}"]).returncode
+        for folder in ("models", "train", "runs/models")
+    }
+
+    assert code == {"models": 1, "train": 0, "runs/models": 0}  # 0: it is ignored
