@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.model_files import BundleFile, ModelFile, checkpoint_file
 from quillrt.cli.options import (
     Config,
     DataRoot,
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
     from quillrt.compile.source import Source
     from quillrt.compile.verify import Verdict
 
-SourcePath = Annotated[Path, typer.Argument(metavar="SOURCE", help="A checkpoint (.safetensors) or an ONNX file.")]
+SourceFile = Annotated[
+    ModelFile,
+    typer.Argument(
+        metavar="SOURCE", parser=checkpoint_file, help="A checkpoint (.safetensors), models:NAME or an ONNX file."
+    ),
+]
 Labels = Annotated[str | None, typer.Option("--labels", help="For an ONNX file: its classes, as in A,B,C.")]
 Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std.")]
 Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std.")]
@@ -42,7 +48,7 @@ Samples = Annotated[
 
 def calibrate(
     ctx: typer.Context,
-    source: SourcePath,
+    source: SourceFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The table to write.")] = Path("runs/calibration.json"),
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
@@ -63,7 +69,7 @@ def calibrate(
     from quillrt.compile.pipeline import CompileConfig, calibrate_source
 
     check_output(output, ".json")
-    loaded = _load(source, labels, mean, std, fit)
+    loaded = _load(source.path, labels, mean, std, fit)
     settings = CompileConfig(method=method, percentile=percentile, samples=samples, seed=seed)
     table = calibrate_source(loaded, _images(loaded, dataset, data_root), settings, tracker(quiet))
     table.save(output)
@@ -78,8 +84,10 @@ def calibrate(
 
 def compile(  # noqa: A001 - the verb's name
     ctx: typer.Context,
-    source: SourcePath,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: SOURCE with .quill.")] = None,
+    source: SourceFile,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: SOURCE with .quill; models:NAME goes to runs/.")
+    ] = None,
     precision: Annotated[
         list[str] | None, typer.Option("--precision", help="fp32, fp16 or int8; repeat for several. Default: all.")
     ] = None,
@@ -120,11 +128,11 @@ def compile(  # noqa: A001 - the verb's name
         samples=samples,
         seed=seed,
     )
-    output = output or source.with_suffix(".quill")
+    output = output or source.beside(".quill")
     check_output(output, ".quill")
     table = None if calibration is None else CalibrationTable.load(calibration)
     note(f"exporting {source}", quiet)
-    loaded = _load(source, labels, mean, std, fit)
+    loaded = _load(source.path, labels, mean, std, fit)
     images = _images(loaded, dataset, data_root)
     bundle, verdicts = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
     save_config(ctx, config_beside(output))
@@ -135,7 +143,7 @@ def compile(  # noqa: A001 - the verb's name
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A .quill bundle.")],
+    bundle: BundleFile,
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
@@ -151,7 +159,7 @@ def verify(
     from quillrt.runtime.errors import AccuracyError
     from quillrt.train.datasets import load_dataset_for
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     name, splits = load_dataset_for(manifest.model, manifest.training, dataset, data_root)
     images = splits.part(part)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quillrt.cli.console import note, print_json, print_table
+from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import Backend, Config, Debug, Json, PrecisionName, Quiet, Threads, precision_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    bundle: Annotated[Path, typer.Argument(help="A .quill bundle.")],
+    bundle: BundleFile,
     images: Annotated[list[Path], typer.Argument(help="Image files, folders of them, or - for one image on stdin.")],
     backend: Backend = None,
     precision: PrecisionName = None,
@@ -37,7 +38,7 @@ def run(
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle.path)
     session, entry, chosen = open_fitting(opened, backend, precision_of(precision), SessionOptions(threads))
     with session:
         predictions = list(predict(session, _read(images), top_k, batch_size))
@@ -72,14 +73,14 @@ def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="A .quill bundle.")],
+    bundle: BundleFile,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Check every sha256 of a bundle and show what it holds."""
     from quillrt.runtime.bundle import Bundle
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     if as_json:
         print_json({"sha256": opened.sha256, **manifest.to_json()})
@@ -98,7 +99,7 @@ def inspect(
     ]
     model = manifest.model
     title = (
-        f"{bundle.name}: {model.input.name} {model.input.text()} -> {model.output.name} {model.output.text()}; "
+        f"{bundle.path.name}: {model.input.name} {model.input.text()} -> {model.output.name} {model.output.text()}; "
         f"labels {' '.join(model.labels)}; {model.preprocessing}"
     )
     print_table(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.model_files import ModelFile, bundle_file
 from quillrt.cli.options import (
     Backend,
     Config,
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 def evaluate(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors) or bundle (.quill).")],
+    model: Annotated[
+        ModelFile,
+        typer.Argument(parser=bundle_file, help="Checkpoint (.safetensors), bundle (.quill) or models:NAME."),
+    ],
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="test, validation or train.")] = "test",
@@ -53,11 +57,11 @@ def evaluate(
     from quillrt.train import evaluation
     from quillrt.train.datasets import load_dataset_for
 
-    opened, training = _open(model, backend, precision_of(precision), SessionOptions(threads=threads))
+    opened, training = _open(model.path, backend, precision_of(precision), SessionOptions(threads=threads))
     with opened as session:
         name, splits = load_dataset_for(session.spec, training, dataset, data_root)
         result = evaluation.evaluate(session, splits.part(part), track=tracker(quiet))
-    title = f"{model.name} on {name} ({part}): {result.accuracy:.2%} of {result.n:,} images"
+    title = f"{model.path.name} on {name} ({part}): {result.accuracy:.2%} of {result.n:,} images"
     report = {"model": str(model), "dataset": name, "part": part, **result.to_json()}
     if output is not None:
         _write_evaluation(ctx, output, result, title, report)

@@ -8,14 +8,21 @@ from typing import Annotated
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.model_files import BundleFile, ModelFile, checkpoint_file
 from quillrt.cli.options import Config, DataRoot, Debug, Json, ModelDataset, Quiet, Threads, save_config
 
 
 def bench(
     ctx: typer.Context,
-    bundle: Annotated[Path, typer.Argument(help="What to measure: a .quill bundle.")],
+    bundle: BundleFile,
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="What it was compiled from: adds PyTorch's rows.")
+        ModelFile | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="PATH",
+            parser=checkpoint_file,
+            help="What it was compiled from: adds PyTorch's rows; a path or models:NAME.",
+        ),
     ] = None,
     batch: Annotated[
         list[int] | None,
@@ -48,12 +55,12 @@ def bench(
     from quillrt.runtime.bundle import Bundle
 
     settings = Settings(batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads)
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     source, images = choose_images(manifest.training, manifest.model.preprocessing, dataset, data_root, part)
     result = run(
         opened,
-        checkpoint,
+        checkpoint.path if checkpoint else None,
         images,
         source,
         settings,
@@ -67,7 +74,7 @@ def bench(
     else:
         rows = cells(result.rows)
         halves = {  # side by side they are wider than a terminal of 80 columns
-            f"Latency of {bundle.name}, host memory to host memory": range(6),
+            f"Latency of {bundle.path.name}, host memory to host memory": range(6),
             "Beside the references": (0, 1, *range(6, len(COLUMNS))),
         }
         for title, half in halves.items():
