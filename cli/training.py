@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.model_files import ModelFile, checkpoint_file
 from quillrt.cli.options import Dataset, ModelDataset, check_output, config_beside, save_config
 from quillrt.cli.training_options import DENOISE, SIZE, options, settings
 from quillrt.cli.verbs import with_options
@@ -51,7 +52,10 @@ def train(
 def finetune(
     ctx: typer.Context,
     checkpoint: Annotated[
-        Path, typer.Argument(help="Checkpoint (.safetensors) or PyTorch weights (.pth) to start from.")
+        ModelFile,
+        typer.Argument(
+            parser=checkpoint_file, help="Where to start: a checkpoint (.safetensors), models:NAME, or PyTorch's .pth."
+        ),
     ],
     dataset: ModelDataset = None,
     model: Annotated[
@@ -76,21 +80,21 @@ def finetune(
     from quillrt.train.pth import SUFFIXES
 
     freezing = Freezing(tuple(freeze or ()), head_only, unfreeze_every)
-    foreign = checkpoint.suffix in SUFFIXES
+    foreign = checkpoint.path.suffix in SUFFIXES
     if foreign is (model is None):
         raise ConfigError(
             f"expected --model beside PyTorch weights (.pth), which do not name their network, and only there; "
             f"found {checkpoint} and {'none' if model is None else model}"
         )
-    start = None if foreign else load_checkpoint(checkpoint)
+    start = None if foreign else load_checkpoint(checkpoint.path)
     name = dataset or (start and recorded_name(start.training)) or "digits"
-    config, path = _start(chosen, Path("runs", f"{checkpoint.stem}-on-{_file_name(name)}.safetensors"))
+    config, path = _start(chosen, Path("runs", f"{checkpoint.path.stem}-on-{_file_name(name)}.safetensors"))
     data = load_dataset(name, chosen["data_root"], *([start.spec.preprocessing] if start else ()))
     splits = _narrowed(data, chosen)
     with _joined(config) as world:
         report = _Reporter(ctx, chosen, path, name, config, world)
         if start is None:
-            start = report.matched(checkpoint, model or "", splits)
+            start = report.matched(checkpoint.path, model or "", splits)
         surroundings = _surroundings(chosen, path, splits, world)
         tuned = finetuning.finetune(start, splits, config, freezing, surroundings=surroundings, on_epoch=report.epoch)
         report.finish(tuned, splits)

@@ -127,6 +127,7 @@ def test_a_path_stays_a_path_and_what_is_made_of_it_lies_beside_it(stand_in):
         ("calibrate", "models:big"),
         ("compile", "models:big"),
         ("evaluate", "models:big"),
+        ("models", "models:big"),
     ],
     ids=" ".join,
 )
