@@ -95,6 +95,20 @@ def test_calibrate_and_compile_write_into_runs_and_keep_the_name(quillrt, stand_
         assert str(stand_in) not in text
 
 
+def test_finetune_starts_from_the_checkpoint_and_writes_into_runs(quillrt, stand_in):
+    for label, k in (("a", 10), ("b", 200)):
+        Path("mine", label).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (8, 8), k + i).save(f"mine/{label}/{i}.png")
+    code, out, err = quillrt("finetune", "models:small", "--dataset", "folder:mine", "--epochs", 1, "--json")
+
+    assert code == 0, err
+    assert json.loads(out)["path"] == "runs/small-on-mine.safetensors"
+    text = Path("runs/small-on-mine.safetensors.toml").read_text()
+    assert tomllib.loads(text)["finetune"]["checkpoint"] == "models:small"
+    assert str(stand_in) not in text
+
+
 def test_a_name_in_a_config_is_found_too(quillrt):
     Path("compile.toml").write_text('[compile]\nsource = "models:small"\nprecision = ["fp32"]\n')
 
@@ -127,6 +141,7 @@ def test_a_path_stays_a_path_and_what_is_made_of_it_lies_beside_it(stand_in):
         ("calibrate", "models:big"),
         ("compile", "models:big"),
         ("evaluate", "models:big"),
+        ("finetune", "models:big"),
         ("models", "models:big"),
     ],
     ids=" ".join,
