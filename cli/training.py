@@ -148,7 +148,7 @@ def _surroundings(chosen: dict[str, Any], path: Path, splits: Splits, world: Wor
 
     teacher = None
     if chosen["teacher"] is not None:
-        teacher = load_teacher(Path(chosen["teacher"]), splits, chosen["teacher_weight"], chosen["temperature"])
+        teacher = load_teacher(chosen["teacher"].path, splits, chosen["teacher_weight"], chosen["temperature"])
     return Surroundings(tracker(chosen["quiet"]), _beside(path, "state"), chosen["resume"], world, teacher)
 
 
@@ -166,10 +166,10 @@ class _Reporter:
 
         self._chosen, self._path, self._config, self._world = chosen, path, config, world
         self._dataset = dataset
-        self._facts = {"dataset": public_name(dataset)}
+        self._facts: dict[str, Any] = {"dataset": public_name(dataset)}
         for name in ("per_class", "synthetic", "teacher"):
             if (value := chosen[name]) is not None:
-                self._facts[name] = value if isinstance(value, int) else Path(value).name
+                self._facts[name] = value if isinstance(value, int) else Path(str(value)).name
         self._board = None
         if (folder := chosen["tensorboard"]) is not None and world.writes:
             from torch.utils.tensorboard import SummaryWriter

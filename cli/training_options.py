@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from quillrt.cli.model_files import ModelFile, checkpoint_file
 from quillrt.cli.options import Config, DataRoot, Debug, Json, Quiet, Seed
 from quillrt.cli.verbs import Option
 from quillrt.train.config import CLASS_WEIGHTS, DEVICES, OPTIMIZERS, TrainConfig
@@ -84,7 +85,16 @@ _DATA: dict[str, Option] = {
     ),
 }
 _TEACHING: dict[str, Option] = {
-    "teacher": (_flag(str | None, "--teacher", help="Checkpoint of a network to learn from as well."), None),
+    "teacher": (
+        _flag(
+            ModelFile | None,
+            "--teacher",
+            parser=checkpoint_file,
+            metavar="CHECKPOINT",
+            help="A network to learn from as well: a checkpoint or models:NAME.",
+        ),
+        None,
+    ),
     "teacher_weight": (_flag(float, "--teacher-weight", min=0, max=1, help="Share of its answers in the loss."), 0.5),
     "temperature": (_flag(float, "--temperature", min=0.01, max=1000, help="Softens its answers and ours."), 4.0),
 }
