@@ -100,4 +100,4 @@ def network_input(images: ImageSet, spec: ModelSpec) -> NDArray[np.float32]:
     """Return up to 1,024 of ``images``, evenly spread, as network input float32 (N, C, H, W)."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).astype(np.int64)
     recipe = spec.preprocessing
-    return normalize(fit_images(images.images[chosen], recipe), recipe, spec.channels)
+    return normalize(fit_images(images.take(chosen), recipe), recipe, spec.channels)

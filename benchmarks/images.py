@@ -31,7 +31,7 @@ def choose_images(
 
     Args:
         training: the record of the model's training, may be empty.
-        recipe: how a folder's images are fitted.
+        recipe: the model's, by which a folder's images are fitted.
         dataset: as for ``load_dataset``.
         data_root: as for ``load_dataset``.
         part: ``train``, ``validation`` or ``test``.

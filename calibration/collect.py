@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from quillrt.runtime.errors import CalibrationError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import normalize
+from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 from quillrt.runtime.versions import versions
@@ -46,7 +46,7 @@ def calibrate(
     Args:
         model: the FP32 graph.
         spec: its input and preprocessing.
-        samples: images from the training part.
+        samples: images from the training part, fitted or as they came.
         dataset: name of their data set, for the record.
         method: ``minmax``, ``entropy`` (least Kullback-Leibler divergence) or ``percentile``.
         percentile: for ``percentile``: the share of values kept, 50 < percentile <= 100.
@@ -54,17 +54,19 @@ def calibrate(
 
     Raises:
         CalibrationError: unknown method, percentile out of its range, or a graph without operators to quantize.
+        SpecError: another recipe than the spec's fitted the samples.
     """
     if method not in METHODS:
         raise CalibrationError(f"expected a method out of {', '.join(METHODS)}, found {method!r}")
     if not 50 < percentile <= 100:
         raise CalibrationError(f"expected a percentile above 50 and up to 100, found {percentile}")
+    fitted = fit_images(samples, spec.preprocessing)
     data = model.SerializeToString(deterministic=True)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the calibrators print what they do
         calibrator = _calibrator(data, Path(folder), method, percentile)
         starts = range(0, len(samples), _BATCH)
         for start in track(starts, "calibrating", len(starts)):
-            images = samples.images[start : start + _BATCH]
+            images = fitted[start : start + _BATCH]
             calibrator.collect_data(_One(spec.input.name, normalize(images, spec.preprocessing, spec.channels)))
         collected = calibrator.compute_data().data
     return CalibrationTable(

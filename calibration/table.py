@@ -78,7 +78,7 @@ class CalibrationTable:
                 raise CalibrationError(f"expected schema {SCHEMA}, found {schema}; calibrate again with this quillrt")
             ranges = {name: (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
             fields = {**data, "ranges": ranges, "samples": tuple(data["samples"])}
-            table = cls(**{**fields, "preprocessing": Preprocessing(**data["preprocessing"])})
+            table = cls(**{**fields, "preprocessing": Preprocessing.from_json(data["preprocessing"])})
         except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
             raise CalibrationError(f"expected a calibration table, but {path} is malformed: {error}") from error
         for name, (low, high) in table.ranges.items():

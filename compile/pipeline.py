@@ -82,8 +82,7 @@ def calibrate_source(
 ) -> CalibrationTable:
     """Return the ranges of ``source`` on samples of the training part."""
     check_labels(source.spec, images.training)
-    drawn = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
-    samples = replace(drawn, images=fit_images(drawn.images, source.spec.preprocessing))
+    samples = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
     return calibrate(source.graph, source.spec, samples, images.dataset, config.method, config.percentile, track)
 
 
@@ -151,7 +150,8 @@ def _check_against_eager(source: Source, validation: ImageSet) -> dict[str, Any]
     from .export import eager_logits
 
     recipe = source.spec.preprocessing
-    batch = normalize(fit_images(validation.images[:_EAGER_IMAGES], recipe), recipe, source.spec.channels)
+    some = validation.take(np.arange(min(_EAGER_IMAGES, len(validation))))
+    batch = normalize(fit_images(some, recipe), recipe, source.spec.channels)
     expected = eager_logits(source.checkpoint, batch)
     with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
         difference = float(np.abs(session.run(batch) - expected).max())

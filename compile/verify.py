@@ -69,7 +69,7 @@ def verify(
     a reason for.
 
     Raises:
-        SpecError: the data set has other classes than the model.
+        SpecError: the data set has other classes than the model, or was fitted by another recipe.
         BundleError: the FP32 graph is missing or cannot be opened.
         BackendUnavailable: the reference cannot run here.
         AccuracyError: the reference answers NaN.
@@ -78,7 +78,7 @@ def verify(
         raise ConfigError(f"expected --max-drop of 0 to 100 points, found {max_drop}; give 0.5 if in doubt")
     spec = bundle.manifest.model
     check_labels(spec, images)
-    fitted = fit_images(images.images, spec.preprocessing)
+    fitted = fit_images(images, spec.preprocessing)
     reference = _logits(bundle, _reference(bundle), _REFERENCE, fitted)
     pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends]
     return tuple(

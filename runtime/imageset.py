@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
+from .preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images with labels: ``images`` uint8 (N, H, W), light ink on dark; ``labels`` int64 (N,) into ``classes``."""
+    """Images with labels.
+
+    Attributes:
+        images: uint8 (N, H, W), light ink on dark.
+        labels: int64 (N,), each an index into ``classes``.
+        classes: names of the labels.
+        fitted: the recipe that has fitted the images, whatever its mean and std; ``None``: they are as they came.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    fitted: Preprocessing | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 3:
@@ -34,10 +43,15 @@ class ImageSet:
                 f"expected labels in 0..{len(self.classes) - 1}, found {self.labels.min()}..{self.labels.max()}; "
                 "name every class"
             )
+        if self.fitted and self.images.shape[1:] != (self.fitted.height, self.fitted.width):
+            raise DataError(
+                f"expected images of {self.fitted.height} x {self.fitted.width}, as {self.fitted} makes them, "
+                f"found {self.images.shape[1]} x {self.images.shape[2]}; leave out fitted"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.integer]) -> ImageSet:
         """Return the images at ``indices``, in that order."""
-        return ImageSet(self.images[indices], self.labels[indices], self.classes)
+        return replace(self, images=self.images[indices], labels=self.labels[indices])

@@ -2,19 +2,26 @@
 
 The character recipe is MNIST's own (LeCun, Cortes, Burges, "The MNIST database", 1998): the ink's bounding box is
 scaled to fit 20 x 20 keeping its aspect, then laid into 28 x 28 with its centre of mass in row 14 and column 14,
-counted from 0 and rounded to whole pixels, as in each of MNIST's 10,000 test images.
+counted from 0 and rounded to whole pixels, as in each of MNIST's 10,000 test images. Before that, a photograph's
+ground and noise may be taken off by the recipe's denoising steps.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .denoise import STEPS, denoise
 from .errors import SpecError
+
+if TYPE_CHECKING:
+    from .imageset import ImageSet
 
 FITS = ("character", "resize")
 _BOX = 20 / 28  # MNIST's box over its field
@@ -31,6 +38,8 @@ class Preprocessing:
         mean: subtracted after grey levels are scaled to 0..1.
         std: divisor after that.
         fit: ``character`` (light ink on dark ground, boxed and centred as in MNIST) or ``resize`` (scaled as it is).
+        denoise: steps out of ``denoise.STEPS``, in their order; they take light ink on dark ground, which ``resize``
+            does not see to.
     """
 
     height: int = 28
@@ -38,6 +47,7 @@ class Preprocessing:
     mean: float = 0.0
     std: float = 1.0
     fit: str = "character"
+    denoise: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -46,6 +56,24 @@ class Preprocessing:
             raise SpecError(f"mean must be finite and std positive, but are {self.mean} and {self.std}")
         if self.fit not in FITS:
             raise SpecError(f"fit must be one of {', '.join(FITS)}, but is {self.fit!r}")
+        if strange := [step for step in self.denoise if step not in STEPS]:
+            raise SpecError(
+                f"denoise must be steps out of {', '.join(STEPS)}, but has {', '.join(repr(step) for step in strange)}"
+            )
+
+    def fits_like(self, other: Preprocessing) -> bool:
+        """Tell whether both make the same image of one: all but mean and std agree."""
+        return replace(self, mean=0.0, std=1.0) == replace(other, mean=0.0, std=1.0)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
+        """Return the recipe that ``dataclasses.asdict`` and JSON made plain; older ones lack ``denoise``.
+
+        Raises:
+            SpecError: a value cannot be.
+            TypeError, AttributeError: ``data`` or a value in it is of another type, or a name is unknown.
+        """
+        return cls(**{**data, "denoise": tuple(data.get("denoise", ()))})
 
 
 def normalize(images: NDArray[np.uint8], recipe: Preprocessing, channels: int = 1) -> NDArray[np.float32]:
@@ -67,26 +95,46 @@ def normalize(images: NDArray[np.uint8], recipe: Preprocessing, channels: int = 
 
 def fit_image(image: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uint8]:
     """Return ``image``, uint8 (H, W) of any size, as uint8 (recipe.height, recipe.width)."""
+    (fitted,) = _fit(image[None], recipe)
+    return np.asarray(fitted)
+
+
+def fit_images(images: ImageSet, recipe: Preprocessing) -> NDArray[np.uint8]:
+    """Return a data set's images as uint8 (N, recipe.height, recipe.width), fitted once and never twice.
+
+    Raises:
+        SpecError: another recipe fitted them before.
+    """
+    if images.fitted is None:
+        return _fit(images.images, recipe)
+    if not images.fitted.fits_like(recipe):
+        raise SpecError(
+            f"expected images as they came, or fitted by {recipe}, found ones fitted by {images.fitted}; "
+            "load the data set with the model's preprocessing"
+        )
+    return images.images
+
+
+def _fit(images: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uint8]:
+    """Turn, clean, then box or scale images of one size, (N, H, W); those of the recipe's size are not boxed again."""
     if recipe.fit == "character":
-        image = light_ink(image)
-    if image.shape == (recipe.height, recipe.width):
-        return image
-    if recipe.fit == "resize":
-        return resize(image, recipe.height, recipe.width)
-    return centre_character(image, recipe.height, recipe.width)
-
-
-def fit_images(images: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uint8]:
-    """Return images of a data set, uint8 (N, H, W), as uint8 (N, recipe.height, recipe.width)."""
+        images = light_ink(images)
+    images = denoise(images, recipe.denoise)
     if images.shape[1:] == (recipe.height, recipe.width):
         return images
-    return np.stack([fit_image(image, recipe) for image in images])
+    fit = centre_character if recipe.fit == "character" else resize
+    fitted = np.empty((len(images), recipe.height, recipe.width), np.uint8)
+    for row, image in zip(fitted, images, strict=True):
+        row[:] = fit(image, recipe.height, recipe.width)
+    return fitted
 
 
-def light_ink(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return ``image`` with light ink on dark ground; the median of the border tells the ground."""
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    return 255 - image if np.median(border) > 127 else image
+def light_ink(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images (N, H, W) with light ink on dark ground; the median of each one's border tells its ground."""
+    border = np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
+    light_ground = np.median(border, axis=1) > 127  # (N,)
+    turned: NDArray[np.uint8] = np.where(light_ground[:, None, None], 255 - images, images)
+    return turned
 
 
 def centre_character(image: NDArray[np.uint8], height: int = 28, width: int = 28) -> NDArray[np.uint8]:

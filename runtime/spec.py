@@ -107,7 +107,9 @@ class ModelSpec:
                 for side in ("inputs", "outputs")
             }
             return cls(
-                labels=tuple(map(str, data["labels"])), preprocessing=Preprocessing(**data["preprocessing"]), **tensors
+                labels=tuple(map(str, data["labels"])),
+                preprocessing=Preprocessing.from_json(data["preprocessing"]),
+                **tensors,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise SpecError(f"expected a model spec, found one that lacks or misspells {error}") from error

@@ -84,7 +84,7 @@ def evaluate(session: Session, images: ImageSet, batch_size: int = 256, track: T
     check_labels(spec, images)
     if not len(images):
         raise SpecError("expected images to evaluate, found none")
-    logits = run_images(session, fit_images(images.images, spec.preprocessing), batch_size, track)
+    logits = run_images(session, fit_images(images, spec.preprocessing), batch_size, track)
     return compare(images, logits.argmax(axis=1))
 
 

@@ -31,7 +31,8 @@ def read_folder(path: Path, recipe: Preprocessing) -> ImageSet:
         )
     files = [(file, label) for label, folder in enumerate(folders) for file in _images_in(folder)]
     images = np.stack([fit_image(read_image(file), recipe) for file, _ in files])
-    return ImageSet(images, np.array([label for _, label in files]), tuple(folder.name for folder in folders))
+    labels = np.array([label for _, label in files])
+    return ImageSet(images, labels, tuple(folder.name for folder in folders), recipe)
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -32,7 +34,7 @@ def product() -> onnx.ModelProto:
 def samples() -> ImageSet:
     rng = np.random.default_rng(0)
     images = np.clip(rng.normal(90, 40, (100, 4, 4)), 0, 255).astype(np.uint8)
-    return ImageSet(images, rng.integers(0, 2, 100), ("a", "b"))
+    return ImageSet(images, rng.integers(0, 2, 100), ("a", "b"), SPEC.preprocessing)
 
 
 def test_minmax_is_numpys(product, samples) -> None:
@@ -41,6 +43,18 @@ def test_minmax_is_numpys(product, samples) -> None:
     assert table.ranges["flat"] == pytest.approx((flat.min(), flat.max()))
     weight = numpy_helper.to_array(product.graph.initializer[0])
     assert table.ranges["logits"] == pytest.approx(((flat @ weight).min(), (flat @ weight).max()), rel=1e-5)
+
+
+def test_images_as_they_came_are_fitted_first(product) -> None:
+    paper = np.full((4, 9, 9), 180, np.uint8)
+    paper[:, 2:7, 4:6] = 80
+    raw = ImageSet(paper, np.zeros(4, np.int64), ("a", "b"))
+    recipe = replace(SPEC.preprocessing, denoise=("levels",))
+    table = calibrate(product, replace(SPEC, preprocessing=recipe), raw, "made", "minmax")
+    assert table.ranges["flat"] == pytest.approx(
+        (-0.5, 1.5)
+    )  # (0 - mean) / std for the paper, (1 - mean) / std for ink
+    assert table.preprocessing == recipe
 
 
 def test_percentile_keeps_that_share_of_the_values(product, samples) -> None:
@@ -54,7 +68,7 @@ def test_percentile_keeps_that_share_of_the_values(product, samples) -> None:
 def test_entropy_cuts_a_far_outlier(product, samples) -> None:
     images = np.full((200, 4, 4), 64, np.uint8) + np.random.default_rng(0).integers(0, 30, (200, 4, 4)).astype(np.uint8)
     images[0, 0, 0] = 255  # one pixel of 3200
-    crowd = ImageSet(images, np.zeros(200, np.int64), ("a", "b"))
+    crowd = ImageSet(images, np.zeros(200, np.int64), ("a", "b"), SPEC.preprocessing)
     everything = calibrate(product, SPEC, crowd, "made", "minmax").ranges["flat"]
     entropy = calibrate(product, SPEC, crowd, "made", "entropy").ranges["flat"]
     assert entropy[1] < 0.7 * everything[1]

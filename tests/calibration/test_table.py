@@ -36,12 +36,21 @@ def test_people_can_read_it(tmp_path) -> None:
     assert (data["method"], data["percentile"]) == ("percentile", 99.9)
 
 
+def test_a_table_from_before_there_was_denoising_is_read(tmp_path) -> None:
+    data = json.loads(TABLE.to_json())
+    del data["preprocessing"]["denoise"]
+    (tmp_path / "table.json").write_text(json.dumps(data))
+    assert CalibrationTable.load(tmp_path / "table.json") == TABLE
+
+
 def test_it_fits_its_own_model_only() -> None:
     TABLE.check_fits("ab" * 32, Preprocessing(mean=0.1, std=0.3))
     with pytest.raises(CalibrationError, match="table of this model"):
         TABLE.check_fits("cd" * 32, Preprocessing(mean=0.1, std=0.3))
     with pytest.raises(CalibrationError, match=r"mean=0\.2"):
         TABLE.check_fits("ab" * 32, Preprocessing(mean=0.2, std=0.3))
+    with pytest.raises(CalibrationError, match=r"'median'"):
+        TABLE.check_fits("ab" * 32, Preprocessing(mean=0.1, std=0.3, denoise=("median",)))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def labelled_by(source: Source, count: int, seed: int) -> ImageSet:
     images = np.random.default_rng(seed).integers(0, 256, (count, 8, 8)).astype(np.uint8)
     with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
         answers = session.run(normalize(images, source.spec.preprocessing)).argmax(axis=1)
-    return ImageSet(images, answers.astype(np.int64), ("a", "b", "c"))
+    return ImageSet(images, answers.astype(np.int64), ("a", "b", "c"), source.spec.preprocessing)
 
 
 @pytest.fixture

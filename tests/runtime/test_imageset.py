@@ -3,6 +3,7 @@ import pytest
 
 from quillrt.runtime.errors import DataError
 from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.preprocessing import Preprocessing
 
 IMAGES = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
 LABELS = np.array([0, 1, 1, 0])
@@ -15,6 +16,15 @@ def test_take_keeps_images_with_their_labels_in_the_order_asked_for():
     assert taken.labels.tolist() == [1, 0, 0]
     assert taken.classes == ("a", "b")
     assert len(taken) == 3
+    assert taken.fitted is None
+
+
+def test_take_keeps_what_fitted_the_images():
+    recipe = Preprocessing(2, 3, denoise=("median",))
+
+    assert ImageSet(IMAGES, LABELS, ("a", "b"), recipe).take(np.array([1])).fitted == recipe
+    with pytest.raises(DataError, match=r"expected images of 3 x 2, as .* makes them, found 2 x 3"):
+        ImageSet(IMAGES, LABELS, ("a", "b"), Preprocessing(3, 2))
 
 
 @pytest.mark.parametrize(

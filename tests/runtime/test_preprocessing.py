@@ -1,5 +1,7 @@
 import gzip
+import json
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.ndimage import center_of_mass
+from scipy.ndimage import center_of_mass, median_filter
 
 from quillrt.runtime.errors import SpecError
+from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import Preprocessing, centre_character, fit_image, fit_images, normalize, resize
 
 # Ink of 1 to 40 pixels a side: every pixel is ground or ink that counts, with at least one of ink.
@@ -57,6 +60,10 @@ def test_normalize_refuses_images_of_another_type_or_size(images):
         ({"std": float("nan")}, "std positive"),
         ({"mean": float("inf")}, "mean must be finite"),
         ({"fit": "stretch"}, "one of character, resize, but is 'stretch'"),
+        (
+            {"denoise": ("levels", "sharpen", "blur")},
+            "out of median, gaussian, otsu, levels, but has 'sharpen', 'blur'",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(settings, message):
@@ -185,13 +192,81 @@ def test_resize_takes_the_picture_as_it_is_and_averages_when_it_shrinks():
     np.testing.assert_allclose(resize(stripes, 8, 8)[1:-1], 100, atol=1)
 
 
-def test_a_data_set_is_fitted_image_by_image():
-    images = np.random.default_rng(0).integers(0, 256, (3, 40, 30), np.uint8)
+def as_they_came(images):
+    return ImageSet(images, np.zeros(len(images), np.int64), ("a",))
 
-    fitted = fit_images(images, Preprocessing())
 
-    assert all((a == fit_image(b, Preprocessing())).all() for a, b in zip(fitted, images, strict=True))
-    assert fit_images(fitted, Preprocessing()) is fitted
+@pytest.mark.parametrize("size", [(40, 30), (28, 28)])
+@pytest.mark.parametrize("fit", ["character", "resize"])
+@pytest.mark.parametrize("denoise", [(), ("median",), ("gaussian", "levels")])
+def test_a_data_set_is_fitted_image_by_image(size, fit, denoise):
+    images = np.random.default_rng(0).integers(0, 100, (6, *size), np.uint8)
+    images[:, 8:20, 10:15] = 255
+    images[::2] = 255 - images[::2]  # dark ink among light
+    recipe = Preprocessing(fit=fit, denoise=denoise)
+
+    fitted = fit_images(as_they_came(images), recipe)
+
+    assert fitted.shape == (6, 28, 28)
+    assert all((a == fit_image(b, recipe)).all() for a, b in zip(fitted, images, strict=True))
+
+
+def test_what_is_fitted_is_not_fitted_again():
+    images = as_they_came(np.full((2, 28, 28), 200, np.uint8))
+    recipe = Preprocessing(denoise=("levels",))
+    fitted = replace(images, images=images.images + np.uint8(1), fitted=recipe)
+
+    assert fit_images(fitted, replace(recipe, mean=0.5, std=0.1)) is fitted.images
+    assert not fit_images(images, recipe).any()  # as levels makes what is blank
+
+
+@pytest.mark.parametrize("change", [{"denoise": ()}, {"denoise": ("levels", "median")}, {"fit": "resize"}])
+def test_what_another_recipe_fitted_is_refused(change):
+    recipe = Preprocessing(denoise=("median", "levels"))
+    images = replace(as_they_came(np.zeros((2, 28, 28), np.uint8)), fitted=replace(recipe, **change))
+
+    with pytest.raises(
+        SpecError, match=r"^expected images as they came, or fitted by .*, found ones fitted by .*; load"
+    ):
+        fit_images(images, recipe)
+
+
+def test_noise_is_gone_before_the_box_is_sought():
+    paper = np.zeros((60, 60), np.uint8)
+    paper[20:40, 25:35] = 255
+    dirty = paper.copy()
+    dirty[[2, 50], [3, 55]] = 200  # specks that would widen the box
+
+    expected = fit_image(np.asarray(median_filter(paper, 3)), Preprocessing())
+    np.testing.assert_array_equal(fit_image(dirty, Preprocessing(denoise=("median",))), expected)
+    assert (fit_image(dirty, Preprocessing()) != expected).any()
+
+
+def test_a_photographs_ground_is_taken_off_after_it_is_turned():
+    paper = np.full((60, 60), 190, np.uint8)
+    paper[20:40, 25:35] = 90
+
+    fitted = fit_image(paper, Preprocessing(denoise=("levels",)))
+
+    assert box(fitted) == (4, 10, 20, 10)  # columns 9 to 18 have their mean at 13.5, as near to 14
+    assert (fitted[4:24, 10:20] == 255).all()
+
+
+def test_an_image_of_the_right_size_is_cleaned_but_not_boxed_again():
+    corner = np.full((28, 28), 40, np.uint8)
+    corner[:5, :5] = 140
+
+    expected = np.where(corner == 140, 255, 0)
+    np.testing.assert_array_equal(fit_image(corner, Preprocessing(denoise=("levels",))), expected)
+
+
+def test_a_recipe_survives_json_and_older_ones_had_no_denoising():
+    recipe = Preprocessing(14, 20, 0.25, 0.5, "resize", ("median", "levels"))
+    plain = json.loads(json.dumps(asdict(recipe)))
+
+    assert plain.pop("denoise") == ["median", "levels"]
+    assert Preprocessing.from_json({**plain, "denoise": ["median", "levels"]}) == recipe
+    assert Preprocessing.from_json(plain) == replace(recipe, denoise=())
 
 
 @pytest.mark.data

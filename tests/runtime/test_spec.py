@@ -19,7 +19,16 @@ def test_a_character_network_reads_one_grey_image_and_answers_a_logit_per_label(
 
 
 def test_a_spec_survives_json():
-    assert ModelSpec.from_json(json.loads(json.dumps(SPEC.to_json()))) == SPEC
+    spec = replace(SPEC, preprocessing=replace(SPEC.preprocessing, denoise=("median", "levels")))
+
+    assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_a_spec_from_before_there_was_denoising_is_read():
+    data = json.loads(json.dumps(SPEC.to_json()))
+    del data["preprocessing"]["denoise"]
+
+    assert ModelSpec.from_json(data) == SPEC
 
 
 @pytest.mark.parametrize("n", [1, 3, 64])
@@ -87,8 +96,8 @@ def test_a_malformed_spec_is_refused(field, value):
         ModelSpec.from_json(data)
 
 
-@pytest.mark.parametrize("value", ["28", None, [28]])
-@pytest.mark.parametrize("field", ["height", "width", "mean", "std", "fit"])
+@pytest.mark.parametrize("value", ["28", None, [28], [["median"]]])
+@pytest.mark.parametrize("field", ["height", "width", "mean", "std", "fit", "denoise"])
 def test_a_preprocessing_of_other_types_is_refused(field, value):
     data = SPEC.to_json()
     data["preprocessing"][field] = value
