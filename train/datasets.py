@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quillrt.runtime.errors import ConfigError, DataError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.runtime.preprocessing import Preprocessing, fit_images
 from quillrt.runtime.spec import ModelSpec
 
 from .digits import read_digits
@@ -26,7 +27,11 @@ _VALIDATION = 5_000  # images of MNIST-like training parts that are held out
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint parts of one data set, and the preprocessing that suits it (mean and deviation of its training part)."""
+    """Disjoint parts of one data set, and the preprocessing that suits it.
+
+    Its mean and deviation are those of the training part once it is fitted. A part may be as it came: ``fit_images``
+    fits what is not.
+    """
 
     train: ImageSet
     validation: ImageSet
@@ -65,7 +70,7 @@ class Splits:
 
         def chosen(part: ImageSet) -> ImageSet:
             labels = new_label[part.labels]
-            return ImageSet(part.images[labels >= 0], labels[labels >= 0], tuple(classes))
+            return replace(part, images=part.images[labels >= 0], labels=labels[labels >= 0], classes=tuple(classes))
 
         return replace(self, train=chosen(self.train), validation=chosen(self.validation), test=chosen(self.test))
 
@@ -77,7 +82,8 @@ def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing
         name: ``digits``, a name in ``SOURCES``, or ``folder:PATH`` with one folder of images per class.
         data_root: folder in torchvision's layout, may be read-only; by default the environment's ``QUILLRT_DATA``, else
             ``quillrt`` in the user's cache, where what lacks is downloaded to.
-        recipe: how a folder's images, which have any size, are fitted; a trained model wants its own.
+        recipe: size and denoising of the images; a trained model wants its own. A folder's images, which have any size,
+            are fitted by it at once; other data sets stay as they came and have a ``fit`` of their own.
 
     Raises:
         DataError: unknown name, or the data cannot be had or are damaged.
@@ -85,9 +91,10 @@ def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing
     """
     if name in SOURCES:
         train, test = read_source(name, data_root or _default_root())
-        return _with_validation(train, test, min(_VALIDATION, len(train) // 10), Preprocessing(fit=SOURCES[name].fit))
+        recipe = replace(recipe, fit=SOURCES[name].fit)
+        return _with_validation(train, test, min(_VALIDATION, len(train) // 10), recipe)
     if name == "digits":
-        images, recipe = read_digits(), Preprocessing()
+        images, recipe = read_digits(), replace(recipe, fit="character")
     elif name.startswith(_FOLDER):
         images = read_folder(Path(name.removeprefix(_FOLDER)).expanduser(), recipe)
     else:
@@ -147,16 +154,16 @@ def _with_validation(rest: ImageSet, test: ImageSet, count: int, recipe: Preproc
     train, validation = hold_out(rest, count)
     if not (len(train) and len(validation) and len(test)):
         raise DataError(f"expected images for train, validation and test, but there are only {len(rest) + len(test)}")
-    mean, std = _mean_and_std(train)
+    mean, std = _mean_and_std(fit_images(train, recipe))
     if std == 0:
         raise DataError(f"expected images with ink, but all {len(train)} training images are of one grey level")
     return Splits(train, validation, test, replace(recipe, mean=mean, std=std))
 
 
-def _mean_and_std(images: ImageSet) -> tuple[float, float]:
+def _mean_and_std(images: NDArray[np.uint8]) -> tuple[float, float]:
     """Return mean and standard deviation of the grey levels as 0..1, to the four digits that people quote."""
     histogram = np.zeros(256, np.int64)
-    for chunk in np.array_split(images.images, 1 + len(images) // 10_000):  # bincount makes eight bytes of each one
+    for chunk in np.array_split(images, 1 + len(images) // 10_000):  # bincount makes eight bytes of each one
         histogram += np.bincount(chunk.ravel(), minlength=256)
     levels = np.arange(256) / 255
     mean = np.average(levels, weights=histogram)

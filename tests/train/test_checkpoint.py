@@ -26,6 +26,13 @@ def test_round_trip(saved, untrained):
     assert [file.name for file in saved.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_denoising_is_kept(tmp_path, untrained):
+    recipe = replace(untrained.spec.preprocessing, denoise=("median", "levels"))
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, replace(untrained, spec=replace(untrained.spec, preprocessing=recipe)))
+    assert load_checkpoint(path).spec.preprocessing == recipe
+
+
 def test_file_is_plain_safetensors(saved, untrained):
     """Read by the format's description: a length, a JSON header, the tensors."""
     data = saved.read_bytes()

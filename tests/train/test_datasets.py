@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from quillrt.runtime.errors import ConfigError, DataError
+from quillrt.runtime.preprocessing import Preprocessing, fit_images
 from quillrt.train.datasets import load_dataset
 
 
@@ -50,6 +51,21 @@ def test_official_test_part_stays_and_validation_comes_from_training(small_mnist
     assert sorted(numbers) == list(range(200))
     assert splits.preprocessing.fit == "resize"
     assert splits.classes[0] == "T-shirt/top"
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "digits"])
+@pytest.mark.parametrize("recipe", [Preprocessing(20, 14), Preprocessing(denoise=("gaussian",), mean=9.0)])
+def test_a_recipe_gives_size_and_denoising_and_the_data_set_its_fit(small_mnist, name, recipe):
+    plain, splits = load_dataset(name, small_mnist), load_dataset(name, small_mnist, recipe)
+    made = splits.preprocessing
+    assert (made.height, made.width, made.denoise) == (recipe.height, recipe.width, recipe.denoise)
+    assert made.fit == plain.preprocessing.fit
+    np.testing.assert_array_equal(splits.train.images, plain.train.images)  # as they came
+    assert splits.train.fitted is None
+    seen = fit_images(splits.train, made) / 255
+    assert seen.shape[1:] == (recipe.height, recipe.width)
+    assert (made.mean, made.std) == (pytest.approx(seen.mean(), abs=5e-5), pytest.approx(seen.std(), abs=5e-5))
+    assert (made.mean, made.std) != (plain.preprocessing.mean, plain.preprocessing.std)
 
 
 def test_environment_names_the_root(small_mnist, monkeypatch):

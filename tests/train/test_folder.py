@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from quillrt.runtime.errors import DataError, ImageError
-from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.runtime.images import read_image
+from quillrt.runtime.preprocessing import Preprocessing, fit_image, fit_images
 from quillrt.train.datasets import load_dataset
 from quillrt.train.folder import read_folder
 
@@ -80,6 +81,17 @@ def test_a_models_own_recipe_fits_the_images(shapes):
     assert splits.train.images.shape == (5, 10, 8)
     assert (splits.preprocessing.height, splits.preprocessing.width, splits.preprocessing.fit) == (10, 8, "resize")
     assert splits.train.images[:, 0, 0].min() == 255  # the paper stays white
+
+
+def test_images_are_cleaned_once(shapes):
+    recipe = Preprocessing(denoise=("gaussian",))
+    images = read_folder(shapes, recipe)
+    splits = load_dataset(f"folder:{shapes}", recipe=recipe)
+    part = splits.only(["dash", "bar"]).test
+    assert images.fitted == part.fitted == recipe
+    np.testing.assert_array_equal(images.images[0], fit_image(read_image(shapes / "bar" / "0.png"), recipe))
+    assert fit_images(part, splits.preprocessing) is part.images
+    assert splits.preprocessing.mean == pytest.approx(splits.train.images.mean() / 255, abs=5e-5)
 
 
 def test_blank_images(shapes):
