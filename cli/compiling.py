@@ -38,6 +38,10 @@ Labels = Annotated[str | None, typer.Option("--labels", help="For an ONNX file: 
 Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std.")]
 Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std.")]
 Fit = Annotated[str | None, typer.Option("--fit", help="For an ONNX file: character (as MNIST was made) or resize.")]
+Denoise = Annotated[
+    list[str] | None,
+    typer.Option("--denoise", help="For an ONNX file: median, gaussian, otsu or levels; repeat, in their order."),
+]
 Method = Annotated[str, typer.Option("--method", help="minmax, entropy or percentile.")]
 Percentile = Annotated[float, typer.Option("--percentile", help="For --method percentile: share of values kept.")]
 Samples = Annotated[
@@ -56,6 +60,7 @@ def calibrate(
     mean: Mean = None,
     std: Std = None,
     fit: Fit = None,
+    denoise: Denoise = None,
     method: Method = "minmax",
     percentile: Percentile = 99.999,
     samples: Samples = None,
@@ -69,7 +74,7 @@ def calibrate(
     from quillrt.compile.pipeline import CompileConfig, calibrate_source
 
     check_output(output, ".json")
-    loaded = _load(source.path, labels, mean, std, fit)
+    loaded = _load(source.path, labels, mean, std, fit, denoise)
     settings = CompileConfig(method=method, percentile=percentile, samples=samples, seed=seed)
     table = calibrate_source(loaded, _images(loaded, dataset, data_root), settings, tracker(quiet))
     table.save(output)
@@ -107,6 +112,7 @@ def compile(  # noqa: A001 - the verb's name
     mean: Mean = None,
     std: Std = None,
     fit: Fit = None,
+    denoise: Denoise = None,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -132,7 +138,7 @@ def compile(  # noqa: A001 - the verb's name
     check_output(output, ".quill")
     table = None if calibration is None else CalibrationTable.load(calibration)
     note(f"exporting {source}", quiet)
-    loaded = _load(source.path, labels, mean, std, fit)
+    loaded = _load(source.path, labels, mean, std, fit, denoise)
     images = _images(loaded, dataset, data_root)
     bundle, verdicts = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
     save_config(ctx, config_beside(output))
@@ -173,11 +179,19 @@ def verify(
         raise AccuracyError(f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}")
 
 
-def _load(source: Path, labels: str | None, mean: float | None, std: float | None, fit: str | None) -> Source:
+def _load(
+    source: Path,
+    labels: str | None,
+    mean: float | None,
+    std: float | None,
+    fit: str | None,
+    denoise: list[str] | None,
+) -> Source:
     from quillrt.compile.source import load_source
     from quillrt.runtime.preprocessing import Preprocessing
 
-    given = {key: value for key, value in {"mean": mean, "std": std, "fit": fit}.items() if value is not None}
+    settings = {"mean": mean, "std": std, "fit": fit, "denoise": tuple(denoise) if denoise else None}
+    given = {key: value for key, value in settings.items() if value is not None}
     names = None if labels is None else tuple(label.strip() for label in labels.split(","))
     return load_source(source, names, Preprocessing(**given) if given else None)  # type: ignore[arg-type]
 

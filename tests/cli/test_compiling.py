@@ -67,6 +67,22 @@ def test_the_saved_configuration_compiles_the_same_again(quillrt, model, compile
     assert path.read_bytes() == first
 
 
+def test_denoising_of_an_onnx_file_goes_into_bundle_and_table(quillrt, model, options, tmp_path) -> None:
+    path, table = tmp_path / "clean.quill", tmp_path / "clean.json"
+    steps = ["--denoise", "median", "--denoise", "levels"]
+    arguments = [*steps, "--samples", 16, "--target", "onnxruntime-cpu"]
+    assert quillrt("calibrate", model, *options, *steps, "--samples", 16, "-o", table)[0] == 0
+    assert quillrt("compile", model, *options, *arguments, "--calibration", table, "-o", path)[0] == 0
+    assert Bundle.open(path).manifest.model.preprocessing.denoise == ("median", "levels")
+    assert json.loads(table.read_text())["preprocessing"]["denoise"] == ["median", "levels"]
+    first = path.read_bytes()
+    assert quillrt("compile", model, "--config", path.with_name("clean.quill.toml"))[0] == 0
+    assert path.read_bytes() == first
+    image = sorted((tmp_path / "images" / "se").iterdir())[0]
+    code, out, _ = quillrt("run", path, image, "--quiet")
+    assert (code, out.split()[1]) == (0, "se")
+
+
 def test_verify_passes_and_shows_what_cannot_run(quillrt, options, compiled) -> None:
     code, out, _ = quillrt("verify", compiled[0], *options[:2])
     assert code == 0
@@ -91,6 +107,7 @@ def test_verify_needs_to_know_the_data_set(quillrt, compiled) -> None:
         (["--labels", "a,b"], "2 labels"),
         (["--labels", "a,b,c,d"], "expected"),
         (["--fit", "stretch"], "fit must be one of"),
+        (["--denoise", "sharpen"], "denoise must be steps out of median, gaussian, otsu, levels, but has 'sharpen'"),
         (["--samples", "9999"], "expected 1 to 24 calibration samples"),
         (["--precision", "fp16", "--calibration", "table.json"], "table.json"),
         (["--std", "0"], "std positive"),

@@ -31,7 +31,12 @@ def bundle(tmp_path):
         entry_for(b"g" * 1024, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt",)),
         entry_for(b"{}", "report.json", "report"),
     ]
-    write_bundle(tmp_path / "model.quill", character_spec(LABELS, Preprocessing(8, 8)), {"kind": "onnx"}, files)
+    write_bundle(
+        tmp_path / "model.quill",
+        character_spec(LABELS, Preprocessing(8, 8, denoise=("median", "levels"))),
+        {"kind": "onnx"},
+        files,
+    )
     return tmp_path / "model.quill"
 
 
@@ -41,6 +46,7 @@ def test_inspect_shows_what_a_bundle_holds(quillrt, bundle):
     assert (code, err) == (0, "")
     assert "model.quill: image (N, 1, 8, 8) -> logits (N, 6)" in out
     assert "labels [ ] [bold] : :smile: é" in out
+    assert "denoise=('median', 'levels')" in " ".join(out.split())
     engine, graph, report = (line for line in out.splitlines() if "model.int8" in line or "report.json" in line)
     assert all(word in engine for word in ("model.int8.tensorrt.engine", "int8", "tensorrt", " 2 ", "98.77 %", "270"))
     assert all(word in graph for word in ("model.int8.onnx", "int8", "tensorrt", " 1 "))
@@ -54,6 +60,7 @@ def test_inspect_as_json_is_the_manifest_and_its_fingerprint(quillrt, bundle):
     assert code == 0
     assert found["sha256"] == Bundle.open(bundle).sha256
     assert found["model"]["labels"] == list(LABELS)
+    assert found["model"]["preprocessing"]["denoise"] == ["median", "levels"]
     assert [entry["sha256"] for entry in found["entries"]] == [
         hashlib.sha256(data).hexdigest() for data in (b"e" * 2048, b"g" * 1024, b"{}")
     ]
