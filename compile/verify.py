@@ -18,8 +18,7 @@ from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.select import why_not
 from quillrt.train.evaluation import check_labels
-
-from .mcnemar import mcnemar
+from quillrt.train.mcnemar import mcnemar
 
 MAX_DROP = 0.5  # points of accuracy
 _REFERENCE = "onnxruntime-cpu"
@@ -122,7 +121,7 @@ def _judge(
     right, right_before = answers == labels, expected == labels
     difference = float(np.abs(logits - reference).max())
     drop = 100 * float(right_before.mean() - right.mean())
-    p = mcnemar(right_before, right)
+    p = mcnemar(right_before, right).p
     fault = ""
     if drop > max_drop and p < _CHANCE:
         fault = f"it loses {drop:.2f} points (p = {p:.2g}), more than {max_drop} allowed"
