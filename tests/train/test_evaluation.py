@@ -2,13 +2,15 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import top_k_accuracy_score
 
 from quillrt.runtime.errors import SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.session import Session
 from quillrt.runtime.spec import ModelSpec, TensorSpec
-from quillrt.train.evaluation import evaluate
+from quillrt.train.evaluation import compare, evaluate
 
 LABELS = ("a", "b", "c")
 TRUTH = [0, 0, 0, 0, 1, 1, 1, 2]
@@ -67,6 +69,18 @@ def test_json_is_whole_and_plain(images):
     assert data["confusion"] == [[3, 1, 0], [1, 2, 0], [1, 0, 0]]
     assert data["classes"][0] == {"label": "a", "n": 4, "precision": 0.6, "recall": 0.75, "f1": pytest.approx(2 / 3)}
     assert data["macro"]["recall"] == pytest.approx(17 / 36)
+    assert data["interval"] == pytest.approx([0.3057, 0.8632], abs=5e-5)  # Wilson's, of 5 in 8
+    assert data["top_k"] == {"1": 0.625}  # of three classes, three are no choice
+    sure = np.e / (np.e + 2)  # of every answer: logits 1, 0, 0
+    assert data["expected_calibration_error"] == pytest.approx(0.625 - sure)
+    assert sum(each["n"] for each in data["reliability"]) == 8
+    assert data["confused"] == [
+        {"true": "a", "predicted": "b", "n": 1},
+        {"true": "b", "predicted": "a", "n": 1},
+        {"true": "c", "predicted": "a", "n": 1},
+    ]
+    assert data["worst"][0] == {"index": 3, "true": "a", "predicted": "b", "confidence": pytest.approx(sure)}
+    assert [each["index"] for each in data["worst"]] == [3, 6, 7]
 
 
 def test_batches_cover_every_image_once(images):
@@ -105,3 +119,47 @@ def test_other_labels_are_refused(images):
 def test_no_images_are_refused(images):
     with pytest.raises(SpecError, match="found none"):
         evaluate(Answering(), images.take(np.arange(0)))
+
+
+def labelled(truth, classes):
+    return ImageSet(np.zeros((len(truth), 1, 1), np.uint8), np.array(truth), tuple(map(str, range(classes))))
+
+
+def test_top_k_is_scikit_learns():
+    random = np.random.default_rng(0)
+    truth, logits = random.integers(0, 10, 500), random.normal(size=(500, 10)).astype(np.float32)
+    top_k = compare(labelled(truth, 10), logits).top_k
+    assert top_k.keys() == {1, 3, 5}
+    for k, share in top_k.items():
+        assert share == pytest.approx(top_k_accuracy_score(truth, logits, k=k, labels=range(10)))
+
+
+def test_the_first_of_equal_logits_is_the_answer():
+    """Every image is answered 0, then 1, 2 ... 5: of one image of each class, k are among the first k."""
+    result = compare(labelled(range(6), 6), np.zeros((6, 6), np.float32))
+    assert result.top_k == {1: 1 / 6, 3: 3 / 6, 5: 5 / 6}
+    assert result.accuracy == result.top_k[1]
+
+
+def test_confidences_are_the_softmax_of_the_answers():
+    logits = np.random.default_rng(1).normal(scale=5, size=(50, 4)).astype(np.float32)
+    result = compare(labelled(np.arange(50) % 4, 4), logits)
+    expected = softmax(logits.astype(np.float64), axis=1)
+    assert result.confidences == pytest.approx(expected.max(axis=1))
+    assert (result.predictions == expected.argmax(axis=1)).all()
+    assert (result.right == (expected.argmax(axis=1) == np.arange(50) % 4)).all()
+
+
+def test_confused_pairs_most_often_first():
+    truth, answers = [0, 0, 1, 2, 2, 2, 2, 0], [1, 1, 0, 0, 0, 0, 2, 0]
+    result = compare(labelled(truth, 3), np.eye(3, dtype=np.float32)[answers])
+    assert result.confused() == [(2, 0, 3), (0, 1, 2), (1, 0, 1)]
+    assert result.confused(limit=1) == [(2, 0, 3)]
+
+
+def test_worst_are_wrong_and_surest_first():
+    """The second is sure and right; the others are wrong, with more and more confidence but for the last."""
+    logits = np.array([[1, 0], [9, 0], [2, 0], [0, 3], [0, 0.5]], np.float32)
+    result = compare(labelled([1, 0, 1, 0, 0], 2), logits)
+    assert result.worst().tolist() == [3, 2, 0, 4]
+    assert result.worst(limit=2).tolist() == [3, 2]
