@@ -195,7 +195,7 @@ def _print(title: str, report: dict[str, Any]) -> None:
     summary = [
         ("file", report["file"]),
         ("backend", report["backend"]),
-        ("accuracy", f"{report['accuracy']:.2%}, 95 % interval {_interval(report)}"),
+        ("accuracy", f"{report['accuracy']:.2%}, 95% interval {_interval(report)}"),
         *((f"top-{k}", f"{share:.2%}") for k, share in report["top_k"].items() if k != "1"),
         ("expected calibration error", f"{report['expected_calibration_error']:.2%}"),
         ("most confused", confused or "none"),
@@ -211,7 +211,7 @@ def _print_comparison(report: dict[str, Any], against: dict[str, Any], test: dic
         for each, alone in ((report, test["only_first"]), (against, test["only_second"]))
     ]
     title = f"two models on the same {report['n']:,} images: McNemar's exact p = {test['p']:.3g}"
-    print_table(title, ("model", "file", "backend", "accuracy", "95 % interval", "right alone"), rows)
+    print_table(title, ("model", "file", "backend", "accuracy", "95% interval", "right alone"), rows)
 
 
 def _interval(report: dict[str, Any]) -> str:

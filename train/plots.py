@@ -24,7 +24,7 @@ _RIGHT, _GAP, _COUNT = "#4c72b0", "#dd8452", "#8c8c8c"
 
 
 def plot_confusion(path: Path, evaluation: Evaluation, title: str) -> None:
-    """Draw the confusion matrix to ``path`` (PNG): rows are true classes, shades the share of each row.
+    """Draw the confusion matrix to ``path`` (PNG): rows are true classes, the darker the larger the share of the row.
 
     Raises:
         OSError: the file cannot be written.
@@ -36,13 +36,13 @@ def plot_confusion(path: Path, evaluation: Evaluation, title: str) -> None:
     axes = figure.add_subplot(xlabel="predicted", ylabel="true")
     lettering = Lettering.for_texts([*labels, title])
     axes.set_title(_lines(lettering, title), **_style(lettering))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # by the root: rare confusions show, too
     names = [lettering.text(label) for label in labels]
     axes.set_xticks(range(len(labels)), names, rotation=90, **_style(lettering))
     axes.set_yticks(range(len(labels)), names, **_style(lettering))
     if len(labels) <= _MOST_NUMBERED:
         for row, column in zip(*confusion.nonzero(), strict=True):
-            shade = "white" if shares[row, column] > 0.5 else "black"
+            shade = "white" if shares[row, column] > 0.25 else "black"
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=shade, fontsize=7)
     _save(figure, path)
 

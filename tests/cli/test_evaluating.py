@@ -69,7 +69,7 @@ def test_the_summary_of_a_bundle(quadrants_bundle, folder, quillrt):
     low, high = binomtest(6, 8).proportion_ci(0.95, method="wilson")
     assert summary["file"] == "model.fp32.onnx"
     assert summary["backend"] == "onnxruntime-cpu"
-    assert summary["accuracy"] == f"75.00%, 95 % interval {low:.2%} to {high:.2%}"
+    assert summary["accuracy"] == f"75.00%, 95% interval {low:.2%} to {high:.2%}"
     assert summary["top-3"] == "75.00%"  # equal logits: nw, ne, sw go before se
     assert summary["expected calibration error"] == f"{0.998995 - 0.75:.2%}"
     assert summary["most confused"] == "se as nw (2)"
