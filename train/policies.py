@@ -74,27 +74,12 @@ class Augmentation:
 
 _MOST = {"rotation": 180, "crop": 64, "blur": 16}
 
+_STRONG = Augmentation(rotation=12, translation=0.08, scale=0.12, shear=0.15, elastic=0.04, stroke=0.5)
 POLICIES = {
     "none": Augmentation(),
     "light": Augmentation(rotation=8, translation=0.05, scale=0.08, shear=0.08),
-    "strong": Augmentation(
-        rotation=15, translation=0.08, scale=0.12, shear=0.15, elastic=0.05, stroke=0.5, erasing=0.25
-    ),
-    "photo": Augmentation(
-        rotation=15,
-        translation=0.08,
-        scale=0.15,
-        shear=0.2,
-        perspective=0.1,
-        elastic=0.05,
-        stroke=0.9,
-        contrast=0.5,
-        blur=0.8,
-        grain=0.5,
-        shadow=0.15,
-        noise=0.05,
-        erasing=0.1,
-    ),
+    "strong": _STRONG,
+    "photo": replace(_STRONG, stroke=0.7, contrast=0.3, blur=0.6, grain=0.3, shadow=0.05, noise=0.03),
 }
 
 
