@@ -152,7 +152,7 @@ def verify(
     bundle: BundleFile,
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
-    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    part: Annotated[str, typer.Option("--part", help="train, validation, test or all.")] = "test",
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of accuracy it may lose.")] = 0.5,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -75,7 +75,7 @@ def evaluate(
     ] = None,
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
-    part: Annotated[str, typer.Option("--part", help="test, validation or train.")] = "test",
+    part: Annotated[str, typer.Option("--part", help="test, validation, train or all.")] = "test",
     backend: Backend = None,
     precision: PrecisionName = None,
     against_backend: Annotated[

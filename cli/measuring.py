@@ -37,7 +37,7 @@ def bench(
     threads: Threads = 1,
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
-    part: Annotated[str, typer.Option("--part", help="train, validation or test.")] = "test",
+    part: Annotated[str, typer.Option("--part", help="train, validation, test or all.")] = "test",
     backend: Annotated[
         list[str] | None, typer.Option("--backend", help="Only rows of this backend; repeatable.")
     ] = None,

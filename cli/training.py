@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,7 +47,9 @@ def train(
     with _joined(config) as world:
         report = _Reporter(ctx, chosen, path, dataset, config, world)
         surroundings = _surroundings(chosen, path, splits, world)
-        report.finish(training.train_new(model, splits, config, surroundings, report.epoch), splits)
+        with report.interruptible():
+            trained = training.train_new(model, splits, config, surroundings, report.epoch)
+        report.finish(trained, splits)
 
 
 @with_options(options(epochs=10, lr=5e-4))
@@ -96,7 +100,10 @@ def finetune(
         if start is None:
             start = report.matched(checkpoint.path, model or "", splits)
         surroundings = _surroundings(chosen, path, splits, world)
-        tuned = finetuning.finetune(start, splits, config, freezing, surroundings=surroundings, on_epoch=report.epoch)
+        with report.interruptible():
+            tuned = finetuning.finetune(
+                start, splits, config, freezing, surroundings=surroundings, on_epoch=report.epoch
+            )
         report.finish(tuned, splits)
 
 
@@ -174,7 +181,7 @@ class _Reporter:
         if (folder := chosen["tensorboard"]) is not None and world.writes:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(folder)  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(folder)
         if world.writes:
             save_config(ctx, config_beside(path))
 
@@ -192,6 +199,16 @@ class _Reporter:
                 note(f"{path}: {what}: {', '.join(names)}", self._chosen["quiet"])
         return found.checkpoint
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Say after Ctrl-C how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if self._world.writes and (state := _beside(self._path, "state")).exists():
+                note(f"interrupted; the same command with --resume goes on after the last whole epoch ({state})")
+            raise
+
     def epoch(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, the table and the curves as they are now; say one line."""
         from quillrt.train.checkpoint import save_checkpoint
@@ -204,8 +221,8 @@ class _Reporter:
         last = history[-1]
         if self._board is not None:
             for name in ("lr", "loss", "accuracy", "validation_loss", "validation_accuracy"):
-                self._board.add_scalar(name, last[name], last["number"])  # type: ignore[no-untyped-call]
-            self._board.flush()  # type: ignore[no-untyped-call]
+                self._board.add_scalar(name, last[name], last["number"])
+            self._board.flush()
         note(
             f"epoch {last['number']}/{self._config.epochs}: loss {last['loss']:.4f}, "
             f"validation {last['validation_accuracy']:.2%}, {last['seconds']:.1f} s",

@@ -108,16 +108,14 @@ def stand_in_folder(tmp_path_factory):
 
     from quillrt.compile.pipeline import CompileConfig, Images, compile_bundle
     from quillrt.compile.source import load_source
-    from quillrt.runtime.preprocessing import fit_images
     from quillrt.train.checkpoint import save_checkpoint
     from quillrt.train.config import TrainConfig
-    from quillrt.train.datasets import Splits, load_dataset
+    from quillrt.train.datasets import load_dataset
     from quillrt.train.training import train_new
 
     digits = load_dataset("digits")
     recipe = replace(digits.preprocessing, height=8, width=8, fit="resize")
-    parts = [replace(p, images=fit_images(p.images, recipe)) for p in (digits.train, digits.validation, digits.test)]
-    trained = train_new("cnn", Splits(*parts, recipe), TrainConfig(epochs=2))
+    trained = train_new("cnn", replace(digits, preprocessing=recipe), TrainConfig(epochs=2))
     folder = tmp_path_factory.mktemp("models")
     checkpoint = folder / "small.safetensors"
     save_checkpoint(checkpoint, replace(trained, training={"dataset": "digits", **trained.training}))

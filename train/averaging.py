@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
+
+Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
 
 def averaged(module: nn.Module, decay: float) -> AveragedModel:
@@ -18,9 +20,9 @@ def averaged(module: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(module, multi_avg_fn=_moving(decay), use_buffers=True)
 
 
-def _moving(decay: float) -> Callable[[Sequence[torch.Tensor], Sequence[torch.Tensor], torch.Tensor | int], None]:
+def _moving(decay: float) -> Callable[[Tensors, Tensors, torch.Tensor | int], None]:
     @torch.no_grad()
-    def move(average: Sequence[torch.Tensor], new: Sequence[torch.Tensor], steps: torch.Tensor | int) -> None:
+    def move(average: Tensors, new: Tensors, steps: torch.Tensor | int) -> None:
         n = int(steps)
         share = 1 - min(decay, (1 + n) / (10 + n))
         if average[0].is_floating_point():

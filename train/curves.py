@@ -36,6 +36,7 @@ def plot_history(path: Path, history: Course, title: str) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [epoch["number"] for epoch in history]
     figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
@@ -50,6 +51,6 @@ def plot_history(path: Path, history: Course, title: str) -> None:
     for axes in (losses, errors):
         axes.grid(which="both", alpha=0.3)
         axes.legend(frameon=False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     with written_whole(path) as beside:
         figure.savefig(beside, format="png")

@@ -44,14 +44,17 @@ class Splits:
         return self.train.classes
 
     def part(self, name: str) -> ImageSet:
-        """Return the part called ``train``, ``validation`` or ``test``.
+        """Return the part called ``train``, ``validation`` or ``test``, or ``all`` three of them in this order.
 
         Raises:
             ConfigError: there is no such part.
         """
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        if name == "all":
+            images, labels = ([getattr(part, field) for part in parts.values()] for field in ("images", "labels"))
+            return replace(self.train, images=np.concatenate(images), labels=np.concatenate(labels))
         if name not in parts:
-            raise ConfigError(f"expected a part out of {', '.join(parts)}, found {name!r}")
+            raise ConfigError(f"expected a part out of {', '.join(parts)}, all, found {name!r}")
         return parts[name]
 
     def only(self, classes: Sequence[str]) -> Splits:

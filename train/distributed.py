@@ -84,7 +84,7 @@ def joined(device: str) -> Iterator[World]:
 def synchronized(module: nn.Module, device: torch.device) -> nn.Module:
     """Return ``module`` with batch norms that see the batch of all processes, as one process would; in place."""
     if device.type == "cuda":
-        synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return synced
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -128,4 +128,5 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
                 self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
-        return (x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)).to(input.dtype)
+        normalized: torch.Tensor = x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
+        return normalized.to(input.dtype)

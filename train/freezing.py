@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -46,7 +46,7 @@ class Freezing:
         names = [name for group in groups for name in group]
         return frozenset(below | {name for name in names if any(fnmatchcase(name, p) for p in self.patterns)})
 
-    def check(self, module: nn.Module, new: Set[str]) -> None:
+    def check(self, module: nn.Module, new: set[str]) -> None:
         """Raise unless every pattern matches a parameter and none of the ``new`` ones.
 
         Raises:

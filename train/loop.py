@@ -146,17 +146,17 @@ class Loop:
             right += correct
             step += 1
         seen = sum(self._batches)
-        loss, accuracy = (self._world.total(each).item() / seen for each in (total, right))
-        if not math.isfinite(loss):
+        mean_loss, accuracy = (self._world.total(each).item() / seen for each in (total, right))
+        if not math.isfinite(mean_loss):
             raise QuillError(
-                f"expected a finite loss, found {loss} in epoch {number}: training diverged; "
+                f"expected a finite loss, found {mean_loss} in epoch {number}: training diverged; "
                 f"lower the learning rate (--lr, now {self._config.lr})"
             )
         validation_loss, validation_accuracy = self._validate()
         self._schedule.after_epoch(validation_loss)
         lr = max(group["lr"] for group in self._optimizer.param_groups)
         seconds = time.perf_counter() - started
-        self.history += (Epoch(number, lr, loss, accuracy, validation_loss, validation_accuracy, seconds),)
+        self.history += (Epoch(number, lr, mean_loss, accuracy, validation_loss, validation_accuracy, seconds),)
         if self._config.patience and self._best_epoch() == number:
             self._best = {name: tensor.clone() for name, tensor in self._current().state_dict().items()}
 
@@ -197,7 +197,7 @@ class Loop:
         # The mean over the whole batch, though only a share of it is here.
         loss = (losses * weights).sum() / self._loss.weights(self._train.labels[batch]).sum()
         self._optimizer.zero_grad()
-        (loss * self._world.size).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over processes
+        (loss * self._world.size).backward()  # gradients are averaged over processes
         if config.clip_norm:
             nn.utils.clip_grad_norm_(self._module.parameters(), config.clip_norm)
         factor = self._schedule.factor(step)

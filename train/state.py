@@ -29,7 +29,7 @@ def fingerprint(module: nn.Module, splits: Splits, config: TrainConfig, freezing
         **json.loads(json.dumps({**asdict(config), **asdict(freezing)})),
         "classes": list(splits.classes),
         "training images": len(splits.train),
-        "training data": zlib.crc32(splits.train.images, zlib.crc32(splits.train.labels)),
+        "training data": zlib.crc32(splits.train.images.tobytes(), zlib.crc32(splits.train.labels.tobytes())),
         "preprocessing": json.loads(json.dumps(asdict(splits.preprocessing))),
         "network": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
     }

@@ -43,7 +43,7 @@ def test_other_sizes(height, width, classes):
 
 
 def test_bad_requests():
-    with pytest.raises(ConfigError, match="out of cnn, found 'resnet'"):
+    with pytest.raises(ConfigError, match="out of cnn, quillnet, rnn or module:factory, found 'resnet'"):
         build_model("resnet", 10)
     with pytest.raises(SpecError, match="6 x 6"):
         build_model("cnn", 10, 28, 5)

@@ -23,8 +23,9 @@ def linear(splits):
 def pixels():
     """Four images of two pixels, two classes; the preprocessing maps 0 to -1 and 255 to 1."""
     images = np.array([[[255, 0]], [[0, 255]], [[255, 0]], [[0, 255]]], np.uint8)
-    part = ImageSet(images, np.array([0, 1, 0, 1]), ("left", "right"))
-    return Splits(part, part, part, Preprocessing(height=1, width=2, mean=0.5, std=0.5))
+    recipe = Preprocessing(height=1, width=2, mean=0.5, std=0.5)
+    part = ImageSet(images, np.array([0, 1, 0, 1]), ("left", "right"), fitted=recipe)
+    return Splits(part, part, part, recipe)
 
 
 def test_one_step_of_sgd_by_hand(pixels):
