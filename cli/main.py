@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from quillrt.cli import compiling, demo, device, evaluating, measuring, pretrained, previewing, training
+from quillrt.cli import compiling, demo, device, evaluating, measuring, pretrained, previewing, synthesizing, training
 from quillrt.cli.options import debugging
 from quillrt.runtime.errors import QuillError
 
@@ -36,7 +36,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-for group in (training, previewing, evaluating, compiling, device, measuring, pretrained, demo):
+for group in (training, previewing, synthesizing, evaluating, compiling, device, measuring, pretrained, demo):
     for verb in group.VERBS:
         app.command()(verb)
 

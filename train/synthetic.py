@@ -1,0 +1,136 @@
+"""A set of generated images on disk: one folder per class, a contact sheet, and the record of how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+from PIL import Image
+
+from quillrt.runtime.errors import ConfigError, DataError, ImageError
+from quillrt.runtime.files import write_text
+from quillrt.runtime.images import find_images, read_image
+from quillrt.runtime.imageset import ImageSet
+
+from .contact_sheet import contact_sheet
+
+RECORD = "synthetic.json"
+_SHOWN = 10  # images of each class on the contact sheet
+
+
+def check_free(folder: Path) -> None:
+    """Raise now, rather than after long work, unless ``folder`` can become a new set: it is not there, or empty.
+
+    Raises:
+        ConfigError: there is a file, a folder that holds something, or no folder above it that can be written.
+    """
+    if (folder.is_symlink() or folder.exists()) and not (folder.is_dir() and not any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise ConfigError(f"expected a new or an empty folder, but {folder} {what}; give another --output")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(f"expected to make the folder {folder}, but {above} can hold none; give another --output")
+
+
+def write_synthetic(folder: Path, images: ImageSet, record: Mapping[str, Any], title: str = "") -> None:
+    """Write ``images`` to ``folder``, all of it or nothing.
+
+    It then holds ``CLASS/00001.png`` and so on, the class's name percent-encoded where it would be no file name;
+    ``contact.png`` with the first images of each class; and ``synthetic.json`` with ``record``.
+
+    Raises:
+        ConfigError: see ``check_free``.
+        OSError: the folder cannot be written.
+    """
+    check_free(folder)
+    with _folder_written_whole(folder) as beside:
+        for label, name in enumerate(images.classes):
+            inside = beside / quote(name, safe="")
+            inside.mkdir()
+            for number, index in enumerate(np.flatnonzero(images.labels == label), 1):
+                Image.fromarray(images.images[index]).save(inside / f"{number:05}.png")
+        shown = [np.flatnonzero(images.labels == label)[:_SHOWN] for label in range(len(images.classes))]
+        sheet = images.take(np.concatenate(shown))
+        captions = [images.classes[label] for label in sheet.labels]
+        contact_sheet(beside / "contact.png", sheet.images, captions, max(map(len, shown)), title)
+        write_text(beside / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def read_synthetic(path: Path, classes: Sequence[str], height: int, width: int) -> ImageSet:
+    """Return the images that ``write_synthetic`` wrote to ``path``, labelled in the order of ``classes``.
+
+    Raises:
+        DataError: no such folder, other classes in it, one without images, or images of another size.
+        ImageError: a file is no whole image.
+    """
+    if not path.is_dir():
+        raise DataError(f"expected a folder of synthetic images, but {path} is none; make one with quillrt synthesize")
+    folders = {unquote(each.name): each for each in sorted(path.iterdir()) if each.is_dir() and each.name[0] != "."}
+    if set(folders) != set(classes):
+        raise DataError(
+            f"expected synthetic images of the classes {', '.join(classes)}, "
+            f"but {path} has {', '.join(folders) or 'none'}; make them from the same data set and classes"
+        )
+    images, labels = [], []
+    for label, name in enumerate(classes):
+        for file in _images_in(folders[name]):
+            image = read_image(file)
+            if image.shape != (height, width):
+                raise DataError(
+                    f"expected synthetic images of {height} x {width}, but {file} has "
+                    f"{image.shape[0]} x {image.shape[1]}; make them from the data set that is trained on"
+                )
+            images.append(image)
+            labels.append(label)
+    return ImageSet(np.stack(images), np.array(labels, np.int64), tuple(classes))
+
+
+def with_synthetic(images: ImageSet, path: Path) -> ImageSet:
+    """Return ``images`` and after them those that ``write_synthetic`` wrote to ``path``, of the same classes and size.
+
+    Raises:
+        DataError, ImageError: see ``read_synthetic``.
+    """
+    more = read_synthetic(path, images.classes, *images.images.shape[1:])
+    return ImageSet(
+        np.concatenate([images.images, more.images]), np.concatenate([images.labels, more.labels]), images.classes
+    )
+
+
+def fingerprint(images: ImageSet) -> str:
+    """Return the sha256 of images, labels and class names: which ones a set was made from."""
+    digest = hashlib.sha256(json.dumps([images.images.shape, images.classes]).encode())
+    digest.update(np.ascontiguousarray(images.images).data)
+    digest.update(images.labels.astype("<i8").data)
+    return digest.hexdigest()
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return find_images([folder])
+    except ImageError as error:
+        raise DataError(str(error)) from error
+
+
+@contextmanager
+def _folder_written_whole(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``folder`` to fill; on success it takes its name, else it is removed."""
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    beside.mkdir()
+    try:
+        yield beside
+        beside.replace(folder)  # an empty folder gives way
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
