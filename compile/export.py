@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,16 +33,19 @@ def export_checkpoint(checkpoint: Checkpoint) -> onnx.ModelProto:
         2, *(int(d) for d in spec.input.shape[1:] if d is not None)
     )  # two, for one would be specialized
     try:
-        program = torch.onnx.export(
-            checkpoint.module(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[spec.input.name],
-            output_names=[spec.output.name],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            # What it warns of is its own insides (of a GRU, five times); whether the graph is right, others check.
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                checkpoint.module(),
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[spec.input.name],
+                output_names=[spec.output.name],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"torch cannot export {checkpoint.model!r}: {' '.join(str(error).split())[:300]}") from error
     if program is None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import onnx
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's scope of what it adds itself, as sizes for a GRU
 
 
 def clean(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -43,7 +44,7 @@ def _name(node: onnx.NodeProto, taken: set[str]) -> str:
         return node.name or node.op_type
     *modules, operator = scopes
     module = modules[-1] if modules else ""
-    if not module:
+    if module in ("", _NO_MODULE):
         return str(operator)
     return module if module not in taken else f"{module}.{node.op_type.lower()}"
 
