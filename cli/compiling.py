@@ -37,7 +37,9 @@ SourceFile = Annotated[
 Labels = Annotated[str | None, typer.Option("--labels", help="For an ONNX file: its classes, as in A,B,C.")]
 Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std.")]
 Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std.")]
-Fit = Annotated[str | None, typer.Option("--fit", help="For an ONNX file: character (as MNIST was made) or resize.")]
+Fit = Annotated[
+    str | None, typer.Option("--fit", help="For an ONNX file: character (as MNIST was made), emnist or resize.")
+]
 Denoise = Annotated[
     list[str] | None,
     typer.Option("--denoise", help="For an ONNX file: median, gaussian, otsu or levels; repeat, in their order."),

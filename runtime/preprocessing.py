@@ -2,8 +2,9 @@
 
 The character recipe is MNIST's own (LeCun, Cortes, Burges, "The MNIST database", 1998): the ink's bounding box is
 scaled to fit 20 x 20 keeping its aspect, then laid into 28 x 28 with its centre of mass in row 14 and column 14,
-counted from 0 and rounded to whole pixels, as in each of MNIST's 10,000 test images. Before that, a photograph's
-ground and noise may be taken off by the recipe's denoising steps.
+counted from 0 and rounded to whole pixels, as in each of MNIST's 10,000 test images. EMNIST (Cohen et al., arXiv
+1702.05373) leaves two pixels around the box and has the box itself, not the mass, in the middle. Before that, a
+photograph's ground and noise may be taken off by the recipe's denoising steps.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .errors import SpecError
 if TYPE_CHECKING:
     from .imageset import ImageSet
 
-FITS = ("character", "resize")
-_BOX = 20 / 28  # MNIST's box over its field
+_BOXES = {"character": 20 / 28, "emnist": 24 / 28}  # the box over the field, of characters that get one
+FITS = (*_BOXES, "resize")
 _INK = 32  # grey level from which a pixel counts as ink when the bounding box is sought
 
 
@@ -37,7 +38,8 @@ class Preprocessing:
         width: columns of the network's input.
         mean: subtracted after grey levels are scaled to 0..1.
         std: divisor after that.
-        fit: ``character`` (light ink on dark ground, boxed and centred as in MNIST) or ``resize`` (scaled as it is).
+        fit: ``character`` (light ink on dark ground, boxed and centred as in MNIST), ``emnist`` (the same as in EMNIST)
+            or ``resize`` (scaled as it is).
         denoise: steps out of ``denoise.STEPS``, in their order; they take light ink on dark ground, which ``resize``
             does not see to.
     """
@@ -117,15 +119,17 @@ def fit_images(images: ImageSet, recipe: Preprocessing) -> NDArray[np.uint8]:
 
 def _fit(images: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uint8]:
     """Turn, clean, then box or scale images of one size, (N, H, W); those of the recipe's size are not boxed again."""
-    if recipe.fit == "character":
+    if recipe.fit in _BOXES:
         images = light_ink(images)
     images = denoise(images, recipe.denoise)
     if images.shape[1:] == (recipe.height, recipe.width):
         return images
-    fit = centre_character if recipe.fit == "character" else resize
     fitted = np.empty((len(images), recipe.height, recipe.width), np.uint8)
     for row, image in zip(fitted, images, strict=True):
-        row[:] = fit(image, recipe.height, recipe.width)
+        if recipe.fit in _BOXES:
+            row[:] = centre_character(image, recipe.height, recipe.width, recipe.fit)
+        else:
+            row[:] = resize(image, recipe.height, recipe.width)
     return fitted
 
 
@@ -137,8 +141,10 @@ def light_ink(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return turned
 
 
-def centre_character(image: NDArray[np.uint8], height: int = 28, width: int = 28) -> NDArray[np.uint8]:
-    """Return light ink on dark ground, uint8 (H, W), boxed and centred by mass as in MNIST; a blank image stays blank.
+def centre_character(
+    image: NDArray[np.uint8], height: int = 28, width: int = 28, fit: str = "character"
+) -> NDArray[np.uint8]:
+    """Return light ink on dark ground, uint8 (H, W), boxed and centred as ``fit`` says; a blank image stays blank.
 
     Ink that would leave the field when the centre of mass is moved to the middle is kept inside it.
     """
@@ -148,15 +154,18 @@ def centre_character(image: NDArray[np.uint8], height: int = 28, width: int = 28
     if rows.size == 0:
         return field
     character = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = min(height * _BOX / character.shape[0], width * _BOX / character.shape[1])
+    scale = min(height * _BOXES[fit] / character.shape[0], width * _BOXES[fit] / character.shape[1])
     box_height = max(1, round(character.shape[0] * scale))
     box_width = max(1, round(character.shape[1] * scale))
     character = resize(character, box_height, box_width)
     mass = character.astype(np.float64)
     if mass.sum() == 0:  # a speck that vanished in scaling
         return field
-    centre_row = (mass.sum(axis=1) * np.arange(box_height)).sum() / mass.sum()
-    centre_column = (mass.sum(axis=0) * np.arange(box_width)).sum() / mass.sum()
+    if fit == "character":
+        centre_row = (mass.sum(axis=1) * np.arange(box_height)).sum() / mass.sum()
+        centre_column = (mass.sum(axis=0) * np.arange(box_width)).sum() / mass.sum()
+    else:
+        centre_row, centre_column = box_height / 2, box_width / 2
     top = int(np.clip(round(height / 2 - centre_row), 0, height - box_height))
     left = int(np.clip(round(width / 2 - centre_column), 0, width - box_width))
     field[top : top + box_height, left : left + box_width] = character

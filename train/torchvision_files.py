@@ -45,9 +45,13 @@ class RawSource:
 # emnist-*-mapping.txt files beside the data. Balanced merges lower-case letters that look like their capitals.
 SOURCES = {
     "mnist": RawSource("MNIST", tuple(digits)),
-    "emnist-letters": RawSource("EMNIST", tuple(ascii_uppercase), split="letters", first_label=1),
-    "emnist-balanced": RawSource("EMNIST", tuple(digits + ascii_uppercase + "abdefghnqrt"), split="balanced"),
-    "emnist-byclass": RawSource("EMNIST", tuple(digits + ascii_uppercase + ascii_lowercase), split="byclass"),
+    "emnist-letters": RawSource("EMNIST", tuple(ascii_uppercase), fit="emnist", split="letters", first_label=1),
+    "emnist-balanced": RawSource(
+        "EMNIST", tuple(digits + ascii_uppercase + "abdefghnqrt"), fit="emnist", split="balanced"
+    ),
+    "emnist-byclass": RawSource(
+        "EMNIST", tuple(digits + ascii_uppercase + ascii_lowercase), fit="emnist", split="byclass"
+    ),
     "kmnist": RawSource("KMNIST", ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")),
     "fashion-mnist": RawSource(
         "FashionMNIST",

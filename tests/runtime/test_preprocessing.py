@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from scipy.ndimage import center_of_mass, median_filter
 
 from quillrt.runtime.errors import SpecError
@@ -59,7 +60,7 @@ def test_normalize_refuses_images_of_another_type_or_size(images):
         ({"std": 0.0}, "std positive"),
         ({"std": float("nan")}, "std positive"),
         ({"mean": float("inf")}, "mean must be finite"),
-        ({"fit": "stretch"}, "one of character, resize, but is 'stretch'"),
+        ({"fit": "stretch"}, "one of character, emnist, resize, but is 'stretch'"),
         (
             {"denoise": ("levels", "sharpen", "blur")},
             "out of median, gaussian, otsu, levels, but has 'sharpen', 'blur'",
@@ -281,3 +282,48 @@ def test_mnists_own_images_come_out_as_they_were_made():
     assert len(clear) > 0.75 * len(images)
     for image in clear:
         np.testing.assert_array_equal(centre_character(np.pad(image, ((20, 7), (3, 31)))), image)
+
+
+def test_emnist_fit_by_hand():
+    """A bar of 6 x 3 pixels grows fourfold to 24 x 12; its box, 2 pixels below the edge, is centred by its sides."""
+    image = np.zeros((40, 50), np.uint8)
+    image[5:11, 40:43] = 255
+    fitted = fit_image(image, Preprocessing(fit="emnist"))
+    rows, columns = np.flatnonzero(fitted.any(axis=1)), np.flatnonzero(fitted.any(axis=0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (2, 25, 8, 19)
+
+
+def test_emnist_fit_ignores_where_the_mass_is():
+    image = np.zeros((32, 40), np.uint8)
+    image[4:28, 9] = image[4:8, 9:33] = 255  # a Γ of 24 x 24: its mass is up and left
+    fitted = fit_image(image, Preprocessing(fit="emnist"))
+    np.testing.assert_array_equal(fitted[2:26, 2:26], image[4:28, 9:33])
+    assert fit_image(image, Preprocessing(fit="character"))[:6].sum() == 0  # MNIST's moves it down
+
+
+@pytest.mark.data
+def test_emnist_fit_is_what_emnist_did():
+    """Real letters, enlarged and moved, come back in the place where EMNIST has them."""
+    root = Path(os.environ.get("QUILLRT_DATA", "none"))
+    if not (root / "EMNIST").is_dir():
+        pytest.skip("no EMNIST in QUILLRT_DATA")
+    from quillrt.train.datasets import load_dataset
+
+    splits = load_dataset("emnist-letters", root)
+    assert splits.preprocessing.fit == "emnist"
+    moved, grown = [], []
+    for image in splits.validation.images[:50]:
+        photo = np.zeros((140, 150), np.uint8)
+        photo[10:122, 30:142] = np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC))
+        again = fit_image(photo, replace(splits.preprocessing, mean=0, std=1))
+        (middle, longest), (their_middle, their_longest) = _place(again), _place(image)
+        moved.append(np.abs(np.subtract(middle, their_middle)).max())
+        grown.append(abs(longest - their_longest))
+    assert np.quantile(moved, 0.9) <= 1  # pixels; a few letters have ink too faint for a box
+    assert np.quantile(grown, 0.9) <= 2
+
+
+def _place(image):
+    """Return the middle of the ink's box, (row, column), and its longer side, in pixels."""
+    ends = [np.flatnonzero((image >= 64).any(axis=axis))[[0, -1]] for axis in (1, 0)]
+    return [(first + last) / 2 for first, last in ends], max(last - first + 1 for first, last in ends)
