@@ -58,23 +58,23 @@ class ConvBlock(nn.Sequential):
 
 
 class QuillNet(nn.Module):
-    """Six convolution blocks in three resolutions, a mean over the field, one linear layer: made for edge engines.
+    """Seven convolution blocks in three resolutions, a mean over the field, one linear layer: made for edge engines.
 
     Nothing but convolutions, batch norms that fold, ReLUs, poolings and one product; all widths are multiples of 16,
-    the granule of int8 kernels. The first resolution has one block only, for there a block costs the most time and is
-    worth the least.
+    the granule of int8 kernels.
     """
 
     def __init__(self, classes: int, height: int = 28, width: int = 28) -> None:
         super().__init__()
         self.block1 = ConvBlock(1, 32)
+        self.block2 = ConvBlock(32, 32)
         self.pool1 = nn.MaxPool2d(2)
-        self.block2 = ConvBlock(32, 64)
-        self.block3 = ConvBlock(64, 64)
+        self.block3 = ConvBlock(32, 64)
+        self.block4 = ConvBlock(64, 64)
         self.pool2 = nn.MaxPool2d(2)
-        self.block4 = ConvBlock(64, 96)
-        self.block5 = ConvBlock(96, 96)
+        self.block5 = ConvBlock(64, 96)
         self.block6 = ConvBlock(96, 96)
+        self.block7 = ConvBlock(96, 96)
         self.mean = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(0.2)
@@ -82,9 +82,9 @@ class QuillNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (N, K) for images (N, 1, H, W); the shapes below are those of 28 x 28."""
-        x = self.pool1(self.block1(image))  # (N, 32, 14, 14)
-        x = self.pool2(self.block3(self.block2(x)))  # (N, 64, 7, 7)
-        x = self.block6(self.block5(self.block4(x)))  # (N, 96, 7, 7)
+        x = self.pool1(self.block2(self.block1(image)))  # (N, 32, 14, 14)
+        x = self.pool2(self.block4(self.block3(x)))  # (N, 64, 7, 7)
+        x = self.block7(self.block6(self.block5(x)))  # (N, 96, 7, 7)
         logits: torch.Tensor = self.head(self.dropout(self.flatten(self.mean(x))))  # (N, 96) to (N, K)
         return logits
 
