@@ -25,6 +25,9 @@ _SHARED = options(lr=GanConfig.lr, seed=GanConfig.seed, device=GanConfig.device)
 def synthesize(
     ctx: typer.Context,
     dataset: Dataset = "digits",
+    size: Annotated[
+        int, typer.Option("--size", help="Rows and columns to fit a folder's images to; other data sets have theirs.")
+    ] = 28,
     per_class_real: Annotated[
         int | None,
         typer.Option("--per-class-real", min=1, help="Learn from this many training images of each class only."),
@@ -44,6 +47,7 @@ def synthesize(
     quiet, seed = chosen["quiet"], settings.seed
     import torch
 
+    from quillrt.runtime.preprocessing import Preprocessing
     from quillrt.train.datasets import load_dataset, public_name
     from quillrt.train.gan import train_gan
     from quillrt.train.splitting import per_class
@@ -54,9 +58,9 @@ def synthesize(
     check_free(folder)
     if threads := chosen["threads"]:
         torch.set_num_threads(threads)
-    splits = load_dataset(dataset, chosen["data_root"])
-    if classes := chosen["classes"]:
-        splits = splits.only([label.strip() for label in classes.split(",")])
+    splits = load_dataset(dataset, chosen["data_root"], Preprocessing(height=size, width=size))
+    if chosen["classes"] is not None:
+        splits = splits.only([label.strip() for label in chosen["classes"].split(",")])
     real = splits.train if per_class_real is None else per_class(splits.train, per_class_real, seed)
     note(f"learning from {len(real):,} training images of {len(real.classes)} classes", quiet)
     gan = train_gan(real, settings, tracker(quiet))

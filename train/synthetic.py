@@ -87,7 +87,7 @@ def read_synthetic(path: Path, classes: Sequence[str], height: int, width: int) 
             if image.shape != (height, width):
                 raise DataError(
                     f"expected synthetic images of {height} x {width}, but {file} has "
-                    f"{image.shape[0]} x {image.shape[1]}; make them from the data set that is trained on"
+                    f"{image.shape[0]} x {image.shape[1]}; make them from the same data set with the same --size"
                 )
             images.append(image)
             labels.append(label)

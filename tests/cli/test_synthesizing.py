@@ -72,6 +72,21 @@ def test_synthetic_images_join_a_training(quillrt, tmp_path):
     assert (code, err) == (0, "")
 
 
+def test_a_folder_of_images_at_a_size_of_its_own(quillrt, draw, tmp_path):
+    for k, name in enumerate(("nw", "n e")):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for i in range(5):
+            draw(tmp_path / "mine" / name / f"{i}.png", k)
+    options = ("--dataset", f"folder:{tmp_path / 'mine'}", "--size", 20, "--count", 2, *OPTIONS, "-o", tmp_path / "set")
+    code, _, err = quillrt("synthesize", *options, "-q")
+    assert (code, err) == (0, "")
+    assert len(read_synthetic(tmp_path / "set", ("n e", "nw"), 20, 20)) == 4
+    assert str(tmp_path) not in (tmp_path / "set" / "synthetic.json").read_text()
+    code, out, err = quillrt("synthesize", *options[:2], "--size", 30, "-o", tmp_path / "other", "-q")
+    assert (code, out) == (1, "")
+    assert "multiples of 4 from 16 to 64, found 30 x 30" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
