@@ -1,4 +1,4 @@
-"""How long an epoch takes, against the loop that PyTorch's MNIST example has: `python -m quillrt.benchmarks.epoch_time`.
+"""How long an epoch takes, against PyTorch's MNIST example: `python -m quillrt.benchmarks.epoch_time`.
 
 The plain loop makes a PIL image of each digit, varies it, turns it into a tensor and collates a batch, in FP32; ours is
 `quillrt train`. Both take the same images, batch, threads, optimizer and kinds of variation, in turn in one process.
