@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +184,77 @@ def test_a_folder_is_not_remembered_by_its_path(trained, quillrt, draw, tmp_path
     assert str(tmp_path).encode() not in path.read_bytes()
     code, _, err = quillrt("evaluate", path)
     assert (code, "trained on a folder called 'mine'" in err) == (1, True)
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
+    """SIGKILL in an epoch after the first; then SIGINT, which says how to go on; then to the end."""
+    options = ["train", "--model", "quillnet", "--epochs", "4", "--augment", "light", "--ema", "0.99", "--threads", "1"]
+
+    def command(name, *more):
+        return [sys.executable, "-m", "quillrt.cli", *options, "-o", str(tmp_path / name / "m.safetensors"), *more]
+
+    subprocess.run(command("whole"), check=True, capture_output=True)
+    errors = []
+    for stop in (signal.SIGKILL, signal.SIGINT):
+        process = subprocess.Popen(
+            command("cut", "--resume"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        line = process.stderr.readline()  # told after an epoch's files are written
+        time.sleep(0.3)
+        process.send_signal(stop)
+        errors.append(line + process.communicate(timeout=60)[1])
+    assert errors[0].startswith("epoch 1/4")
+    assert errors[1].startswith("epoch 2/4")
+    assert process.returncode == 130
+    assert "--resume goes on after the last whole epoch" in errors[1]
+    assert "Traceback" not in errors[1]
+    subprocess.run(command("cut", "--resume"), check=True, capture_output=True)
+    whole, cut = (load_checkpoint(tmp_path / name / "m.safetensors") for name in ("whole", "cut"))
+    assert all((whole.weights[name] == tensor).all() for name, tensor in cut.weights.items())
+    assert {file.name for file in (tmp_path / "cut").iterdir()} == {
+        f"m.safetensors{suffix}" for suffix in ("", ".csv", ".png", ".toml")
+    }
+
+
+def test_pytorch_weights_start_a_fine_tuning(trained, quillrt, tmp_path):
+    import torch
+
+    weights = {**load_checkpoint(trained[0]).weights, "extra": torch.zeros(2)}
+    torch.save({"state_dict": weights}, tmp_path / "mnist_cnn.pth")
+    output = tmp_path / "tuned.safetensors"
+    options = ("finetune", tmp_path / "mnist_cnn.pth", "--epochs", 1, "--head-only", "-o", output)
+    code, _, err = quillrt(*options, "--model", "cnn", "--json")
+    assert code == 0, err
+    assert "not used: extra" in err
+    tuned = load_checkpoint(output)
+    assert (tuned.weights["fc1.weight"] == weights["fc1.weight"]).all()
+    assert not (tuned.weights["fc2.weight"] == weights["fc2.weight"]).all()
+    code, _, err = quillrt(*options)
+    assert (code, "expected --model beside PyTorch weights" in err) == (1, True)
+
+
+def test_few_images_a_teacher_another_size_and_denoising(trained, quillrt, tmp_path):
+    output = tmp_path / "student.safetensors"
+    code, _, err = quillrt(*("train", "--per-class", 5, "--teacher", trained[0], "--epochs", 1, "-o", output, "--json"))
+    assert code == 0, err
+    assert load_checkpoint(output).training["per_class"] == 5
+    assert load_checkpoint(output).training["teacher"] == "base.safetensors"
+    code, _, err = quillrt(
+        *("train", "--model", "quillnet", "--size", 32, "--denoise", "median", "--denoise", "levels"),
+        *("--per-class", 5, "--epochs", 1, "-o", output, "--json"),
+    )
+    assert code == 0, err
+    recipe = load_checkpoint(output).spec.preprocessing
+    assert (recipe.height, recipe.width, recipe.denoise) == (32, 32, ("median", "levels"))
+    code, _, err = quillrt("train", "--size", 32, "--teacher", trained[0], "-o", output)
+    assert (code, "expected a teacher for images of" in err) == (1, True)
+
+
+def test_preview_shows_each_image_and_its_variations(quillrt, tmp_path):
+    path = tmp_path / "sheet.png"
+    code, out, err = quillrt("preview", "--augment", "photo", "--images", 3, "--draws", 4, "-o", path)
+    assert (code, out) == (0, ""), err
+    with Image.open(path) as sheet:
+        assert sheet.width > sheet.height
+    code, _, err = quillrt("preview", "--vary", "spin=3", "-o", path)
+    assert (code, "expected NAME=NUMBER" in err) == (1, True)

@@ -47,3 +47,39 @@ def test_bad_requests():
         build_model("resnet", 10)
     with pytest.raises(SpecError, match="6 x 6"):
         build_model("cnn", 10, 28, 5)
+
+
+@pytest.mark.parametrize("name", ["cnn", "quillnet", "rnn"])
+@pytest.mark.parametrize(("side", "classes"), [(28, 2), (32, 62), (64, 26)])
+def test_every_network_takes_every_size(name, side, classes):
+    assert build_model(name, classes, side, side).eval()(torch.zeros(2, 1, side, side)).shape == (2, classes)
+
+
+def test_quillnet_is_small_and_its_widths_suit_int8():
+    module = build_model("quillnet", 62)
+    assert sum(p.numel() for p in module.parameters()) <= 500_000
+    widths = [m.out_channels for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(width % 16 == 0 for width in widths)
+
+
+def test_a_network_of_the_users_own(tmp_path, monkeypatch):
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n"
+        "def tiny(classes, height, width):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(height * width, classes))\n"
+        "def broken(classes, height, width):\n    raise RuntimeError('no weights today')\n"
+        "def number(classes, height, width):\n    return 3\n"
+        "constant = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert build_model("my_nets:tiny", 7, 8, 9)(torch.zeros(2, 1, 8, 9)).shape == (2, 7)
+    for name, says in {
+        "my_nets:broken": "no weights today",
+        "my_nets:number": "return a torch.nn.Module, found int",
+        "my_nets:constant": "expected a function",
+        "my_nets:missing": "missing",
+        "no_such_module:f": "no_such_module",
+        ":f": "expected a function",
+    }.items():
+        with pytest.raises(ConfigError, match=says):
+            build_model(name, 7, 8, 9)
