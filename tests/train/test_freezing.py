@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def test_head_only_leaves_the_rest_and_its_statistics_bit_by_bit(quillnet, few_d
 def test_one_more_layer_joins_each_time(quillnet, few_digits):
     states = [quillnet.weights]
     finetune(quillnet, few_digits, CONFIG, Freezing(unfreeze_every=1), on_epoch=lambda c: states.append(c.weights))
-    moved = [changed(before, after) for before, after in zip(states, states[1:], strict=False)]
+    moved = [changed(before, after) for before, after in pairwise(states)]
     assert moved == [{"head"}, {"head", "block7"}, {"head", "block7", "block6"}]
 
 
