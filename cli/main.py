@@ -14,6 +14,7 @@ from quillrt.runtime.errors import QuillError
 # What a verb may lack -> the extra that brings it. Backends say it themselves, for they may be many in one bundle.
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "safetensors", "sklearn", "matplotlib"), "train"),
+    "tensorboard": "tensorboard",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "google"), "compile"),
 }
 

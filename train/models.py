@@ -153,7 +153,7 @@ def _factory(name: str) -> Callable[[int, int, int], object]:
     with _here_on_path():
         try:
             factory = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, ValueError, SyntaxError) as error:
             raise ConfigError(
                 f"expected a function {attribute!r} in a Python module {module_name!r} for the model {name!r}, "
                 f"but {error}; run where the module lies, or name it in PYTHONPATH"
