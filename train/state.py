@@ -59,7 +59,7 @@ def load_state(path: Path, mark: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(
             f"expected an interrupted training at {path}, but {error.strerror or error}; leave --resume out"
         ) from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"expected an interrupted training, but {path} is damaged; leave --resume out") from error
     if schema != _SCHEMA:
         raise CheckpointError(f"expected a training state of schema {_SCHEMA}, found {schema} in {path}; train anew")

@@ -1,5 +1,6 @@
 """A training that was interrupted goes on to the weights of one that was not."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from quillrt.train.config import TrainConfig
 from quillrt.train.finetuning import finetune
 from quillrt.train.freezing import Freezing
 from quillrt.train.policies import policy
+from quillrt.train.state import load_state, save_state
 from quillrt.train.training import Surroundings, train_new
 
 CONFIG = TrainConfig(
@@ -107,3 +109,13 @@ def test_patience_keeps_the_best_epoch_and_stops(few_digits):
     best = int(np.argmax(shares))
     assert len(shares) == best + 1 + 2 < 30
     assert same(kept, seen[best])
+
+
+def test_no_damaged_byte_of_a_state_ends_in_another_error(tmp_path):
+    state = tmp_path / "training.state"
+    save_state(state, {"lr": 0.1}, {"weights": torch.arange(4.0)})
+    whole = state.read_bytes()
+    for position in range(0, len(whole), 3):
+        state.write_bytes(whole[:position] + bytes([whole[position] ^ 0x41]) + whole[position + 1 :])
+        with suppress(CheckpointError):
+            load_state(state, {"lr": 0.1})
