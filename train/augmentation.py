@@ -187,11 +187,13 @@ class Blur(v2.Transform):
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
-        self._sigma, self._kernel = sigma, 2 * math.ceil(2 * sigma) + 1
+        self._sigma = sigma
 
     def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
         """Return the batch with some blur."""
-        blurred = v2_functional.gaussian_blur(inpt, [self._kernel] * 2, [self._sigma] * 2)
+        # Cut at two deviations, or where the mirrored border ends that it reads beyond the field.
+        radii = [min(math.ceil(2 * self._sigma), size - 1) for size in reversed(inpt.shape[-2:])]  # columns first
+        blurred = v2_functional.gaussian_blur(inpt, [2 * radius + 1 for radius in radii], [self._sigma] * 2)
         return torch.lerp(inpt, blurred, _share(inpt))
 
 

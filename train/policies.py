@@ -27,7 +27,7 @@ class Augmentation:
         contrast: share of the ink's grey level that may fade, as with a pencil.
         blur: standard deviation in pixels.
         grain: 0..1, how far the paper's texture breaks the ink.
-        shadow: 0..1, grey level that a slow gradient over the field adds to the ground.
+        shadow: standard deviation of the grey level 0..1 that a slow gradient over the field adds to the ground.
         noise: standard deviation of each pixel's grey level 0..1.
         erasing: probability that a square of 4 to 10 pixels is blank.
     """

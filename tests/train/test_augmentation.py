@@ -327,3 +327,13 @@ def test_erasing_happens_as_often_as_asked_for():
     with seeded(0):
         holes = Erase(0.25)(torch.ones(4000, 1, 28, 28)) == 0
     assert holes.any(-1).any(-1).float().mean().item() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_the_largest_amounts_work_on_the_smallest_images(name):
+    """Six pixels, fewer than the widest blur reaches over the border; and more columns than rows."""
+    most = {"rotation": 180, "crop": 64, "blur": 16}.get(name, 1)
+    for size in ((6, 6), (20, 33)):
+        varied = build_augmentation(Augmentation(**{name: most}))(torch.rand(3, 1, *size))
+        assert varied.shape == (3, 1, *size)
+        assert varied.isfinite().all()
