@@ -45,8 +45,9 @@ def plot_history(path: Path, history: Course, title: str) -> None:
     losses = figure.add_subplot(1, 2, 1, xlabel="epoch", ylabel="loss", yscale="log")
     errors = figure.add_subplot(1, 2, 2, xlabel="epoch", ylabel="error, %", yscale="log")
     for prefix, colour, name in (("", "tab:gray", "training, as varied"), ("validation_", "tab:blue", "validation")):
-        losses.plot(epochs, [e[f"{prefix}loss"] for e in history], ".-", color=colour, label=name)
-        shares = [max(100 * (1 - e[f"{prefix}accuracy"]), 1e-2) for e in history]  # a logarithm has no place for 0
+        # A logarithm has no place for 0.
+        losses.plot(epochs, [max(e[f"{prefix}loss"], 1e-6) for e in history], ".-", color=colour, label=name)
+        shares = [max(100 * (1 - e[f"{prefix}accuracy"]), 1e-2) for e in history]
         errors.plot(epochs, shares, ".-", color=colour, label=f"{name}: {history[-1][f'{prefix}accuracy']:.2%}")
     for axes in (losses, errors):
         axes.grid(which="both", alpha=0.3)

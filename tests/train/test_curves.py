@@ -50,9 +50,10 @@ def test_curves_go_as_the_loss_does(tmp_path, losses, way):
     assert np.corrcoef(columns, -rows)[0, 1] * way > 0.5
 
 
+@pytest.mark.parametrize("loss", [1.0, 0.0])
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_no_error_at_all_and_a_single_epoch_can_be_drawn(tmp_path, epochs):
-    plot_history(tmp_path / "new" / "h.png", course([1.0] * epochs, [1.0] * epochs), r"$\frac{ of it")
+def test_no_error_no_loss_and_a_single_epoch_can_be_drawn(tmp_path, epochs, loss):
+    plot_history(tmp_path / "new" / "h.png", course([loss] * epochs, [1.0] * epochs), r"$\frac{ of it")
     assert blue(pixels(tmp_path / "new" / "h.png")).sum() > 20
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["h.png"]
 
