@@ -135,29 +135,41 @@ def build_model(name: str, classes: int, height: int = 28, width: int = 28) -> n
         )
     if name in MODELS:
         return MODELS[name](classes, height, width)
+    with _here_on_path():
+        return _users_model(name, classes, height, width)
+
+
+def _users_model(name: str, classes: int, height: int, width: int) -> nn.Module:
+    """Return the network of a factory once it has answered for two blank images."""
     try:
         module = _factory(name)(classes, height, width)
+        if not isinstance(module, nn.Module):
+            raise ConfigError(f"expected {name} to return a torch.nn.Module, found {type(module).__name__}")
+        with torch.no_grad():
+            answer = module.eval()(torch.zeros(2, 1, height, width))
+        module.train()
     except ConfigError:
         raise
     except Exception as error:  # the user's code may raise anything
         raise ConfigError(
-            f"expected {name}({classes}, {height}, {width}) to return a network, but it raised {error!r}"
+            f"expected {name}({classes}, {height}, {width}) to return a network that takes images "
+            f"(N, 1, {height}, {width}), but it raised {error!r}"
         ) from error
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"expected {name} to return a torch.nn.Module, found {type(module).__name__}")
+    if not isinstance(answer, torch.Tensor) or answer.shape != (2, classes):
+        found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ConfigError(f"expected {name} to give logits (2, {classes}) for two images, found {found}")
     return module
 
 
 def _factory(name: str) -> Callable[[int, int, int], object]:
     module_name, _, attribute = name.partition(":")
-    with _here_on_path():
-        try:
-            factory = getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-            raise ConfigError(
-                f"expected a function {attribute!r} in a Python module {module_name!r} for the model {name!r}, "
-                f"but {error}; run where the module lies, or name it in PYTHONPATH"
-            ) from error
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
+        raise ConfigError(
+            f"expected a function {attribute!r} in a Python module {module_name!r} for the model {name!r}, "
+            f"but {error}; run where the module lies, or name it in PYTHONPATH"
+        ) from error
     if not callable(factory):
         raise ConfigError(f"expected a function for the model {name!r}, found {type(factory).__name__}")
     found: Callable[[int, int, int], object] = factory
@@ -172,7 +184,8 @@ def _here_on_path() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(here)
+        if here in sys.path:  # the user's module may have changed it
+            sys.path.remove(here)
 
 
 def layers(module: nn.Module) -> list[list[str]]:

@@ -140,6 +140,9 @@ def test_parameters_of_the_network_itself_count_to_the_first_layer():
     assert layers(nn.ReLU()) == [[]]
 
 
+NET = "from torch import nn\nmake = lambda k, h, w: nn.Sequential(nn.Flatten(), {})"
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """Write a module of the user's into the current folder: ``here(text)``."""
@@ -165,6 +168,23 @@ def test_a_network_of_the_users_from_the_current_folder(here):
     assert sys.path == path
 
 
+def test_a_factory_may_import_its_neighbours_when_called(here, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "users_parts", raising=False)
+    (tmp_path / "users_parts.py").write_text("from torch import nn\nclasses_of = nn.LazyLinear\n")
+    here("""
+        from torch import nn
+
+        def make(classes, height, width):
+            from users_parts import classes_of
+
+            return nn.Sequential(nn.Flatten(), classes_of(classes))
+    """)
+    module = build_model("users_network:make", 3, 8, 10)
+    sys.modules.pop("users_parts")
+    assert module[1].weight.shape == (3, 80)
+    assert all(each.training for each in module.modules())
+
+
 @pytest.mark.parametrize(
     ("text", "name", "says"),
     [
@@ -179,6 +199,17 @@ def test_a_network_of_the_users_from_the_current_folder(here):
         ("make = lambda *sizes: sizes[9]", "users_network:make", "but it raised IndexError"),
         ("make = (", "users_network:make", "users_network"),
         ("1 / 0", "users_network:make", "division by zero"),
+        (
+            NET.format("nn.Linear(784, k + 1)"),
+            "users_network:make",
+            r"logits \(2, 10\) for two images, found \(2, 11\)",
+        ),
+        (
+            NET.format("nn.Linear(28, k)"),
+            "users_network:make",
+            r"takes images \(N, 1, 28, 28\), but it raised RuntimeError",
+        ),
+        (NET.format("nn.Module()"), "users_network:make", "NotImplementedError"),
     ],
 )
 def test_what_makes_no_network_is_refused_in_one_line(here, text, name, says):
