@@ -77,11 +77,13 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"expected a state dict in {path}, found a file with code or objects that are no tensors; "
+            f"expected a state dict in {path}, found code, objects that are no tensors, or another kind of file; "
             "save it with torch.save(model.state_dict(), path)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise CheckpointError(f"expected PyTorch weights, but {path} is damaged or another kind of file") from error
+    except Exception as error:  # torch.load may raise anything on a damaged file
+        raise CheckpointError(
+            f"expected PyTorch weights, but {path} is damaged or another kind of file; get it again"
+        ) from error
     if isinstance(content, dict):
         content = next((content[nest] for nest in _NESTS if isinstance(content.get(nest), dict)), content)
     tensors = (
@@ -91,9 +93,8 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     )
     if not tensors:
         raise CheckpointError(f"expected a state dict in {path}, found no tensors by name; save model.state_dict()")
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    while wrapper := next((w for w in _WRAPPERS if all(name.startswith(w) for name in tensors)), ""):
+        tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
     return tensors
 
 
