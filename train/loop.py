@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from quillrt.runtime.errors import QuillError
+from quillrt.runtime.errors import ConfigError, QuillError
 from quillrt.runtime.progress import Track, no_progress
 
 from .augmentation import build_augmentation
@@ -113,6 +113,11 @@ class Loop:
             teacher.module.to(device).requires_grad_(False).eval()
         # A last batch with fewer images than processes would leave one of them without: its images wait.
         self._batches = [n for n in _sizes(len(labels), config.batch_size) if n >= world.size]
+        if not self._batches:
+            raise ConfigError(
+                f"expected batches of {world.size} images at least, one for each process, "
+                f"found --batch-size {config.batch_size} and {len(labels)} training images; start fewer processes"
+            )
         per_epoch = len(self._batches)
         self._schedule = Schedule(config.schedule, config.epochs * per_epoch, round(config.warmup * per_epoch))
         self._order = torch.Generator().manual_seed(config.seed)  # the same in all processes
@@ -147,12 +152,12 @@ class Loop:
             step += 1
         seen = sum(self._batches)
         mean_loss, accuracy = (self._world.total(each).item() / seen for each in (total, right))
-        if not math.isfinite(mean_loss):
-            raise QuillError(
-                f"expected a finite loss, found {mean_loss} in epoch {number}: training diverged; "
-                f"lower the learning rate (--lr, now {self._config.lr})"
-            )
         validation_loss, validation_accuracy = self._validate()
+        if not math.isfinite(mean_loss + validation_loss):
+            raise QuillError(
+                f"expected a finite loss, found {mean_loss} in epoch {number} and {validation_loss} after it: "
+                f"training diverged; lower the learning rate (--lr, now {self._config.lr})"
+            )
         self._schedule.after_epoch(validation_loss)
         lr = max(group["lr"] for group in self._optimizer.param_groups)
         seconds = time.perf_counter() - started

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -15,24 +14,43 @@ from torch import nn
 
 from quillrt.runtime.errors import CheckpointError
 from quillrt.runtime.files import write_bytes
+from quillrt.runtime.imageset import ImageSet
 
 from .config import TrainConfig
 from .datasets import Splits
 from .freezing import Freezing
+from .loop import Teacher
 
 _SCHEMA = 1
 
 
-def fingerprint(module: nn.Module, splits: Splits, config: TrainConfig, freezing: Freezing) -> dict[str, Any]:
-    """Return what must be the same for a training to go on: settings, data, network."""
+def fingerprint(
+    module: nn.Module, splits: Splits, config: TrainConfig, freezing: Freezing, teacher: Teacher | None
+) -> dict[str, Any]:
+    """Return what must be the same for a training to go on: settings, data, the network as it started, teacher."""
     return {
         **json.loads(json.dumps({**asdict(config), **asdict(freezing)})),
         "classes": list(splits.classes),
         "training images": len(splits.train),
-        "training data": zlib.crc32(splits.train.images.tobytes(), zlib.crc32(splits.train.labels.tobytes())),
+        "training data": _crc_of_images(splits.train),
+        "validation data": _crc_of_images(splits.validation),
         "preprocessing": json.loads(json.dumps(asdict(splits.preprocessing))),
         "network": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
+        "start weights": _crc_of_weights(module),
+        "teacher": teacher
+        and [teacher.weight, teacher.temperature, teacher.mean, teacher.std, _crc_of_weights(teacher.module)],
     }
+
+
+def _crc_of_images(images: ImageSet) -> int:
+    return zlib.crc32(images.images.tobytes(), zlib.crc32(images.labels.tobytes()))
+
+
+def _crc_of_weights(module: nn.Module) -> int:
+    crc = 0
+    for tensor in module.state_dict().values():
+        crc = zlib.crc32(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes(), crc)
+    return crc
 
 
 def save_state(path: Path, mark: dict[str, Any], state: dict[str, Any]) -> None:
@@ -54,12 +72,12 @@ def load_state(path: Path, mark: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        schema, found, state = saved["schema"], saved["mark"], saved["state"]
+        schema, found, state = saved["schema"], dict(saved["mark"]), dict(saved["state"])
     except OSError as error:
         raise CheckpointError(
             f"expected an interrupted training at {path}, but {error.strerror or error}; leave --resume out"
         ) from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # torch.load may raise anything on a damaged file
         raise CheckpointError(f"expected an interrupted training, but {path} is damaged; leave --resume out") from error
     if schema != _SCHEMA:
         raise CheckpointError(f"expected a training state of schema {_SCHEMA}, found {schema} in {path}; train anew")
@@ -72,8 +90,7 @@ def load_state(path: Path, mark: dict[str, Any]) -> dict[str, Any]:
             f"expected the training that {path} was interrupted in, but they differ: {shown}; "
             "give the same options or leave --resume out"
         )
-    loaded: dict[str, Any] = state
-    return loaded
+    return state
 
 
 def _short(value: Any) -> str:

@@ -68,18 +68,21 @@ def train(
         freezing: which layers stay as they are, and for how long.
 
     Raises:
-        ConfigError: no parameter wants a gradient.
+        ConfigError: no parameter wants a gradient, or batches have fewer images than there are processes.
         BackendUnavailable: the device, or the compiler that torch.compile needs, is not there.
         CheckpointError: the state to resume from is damaged or of another training.
         QuillError: the loss became infinite or NaN.
         OSError: the state cannot be written.
     """
     state, world = surroundings.state, surroundings.world
-    mark = fingerprint(module, splits, config, freezing)
+    mark = fingerprint(module, splits, config, freezing, surroundings.teacher)
     loop = Loop(module, splits, config, freezing, surroundings.teacher, world)
     with seeded(config.seed + world.rank):
-        if state is not None and surroundings.resume and state.exists():
-            loop.restore(load_state(state, mark))
+        if state is not None and surroundings.resume:
+            # Only the first process has the file where each machine has its own disk.
+            found = load_state(state, mark) if world.writes and state.exists() else None
+            if (shared := world.gather(found)[0]) is not None:
+                loop.restore(shared)
         while not loop.finished:
             loop.epoch(surroundings.track)
             if state is not None:
