@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from quillrt.runtime.errors import ConfigError
 
@@ -87,7 +88,7 @@ def synchronized(module: nn.Module, device: torch.device) -> nn.Module:
         synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return synced
     for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
+        if isinstance(norm, _BatchNorm):
             norm.__class__ = _CpuSyncBatchNorm
     return module
 
@@ -108,25 +109,29 @@ class _Total(torch.autograd.Function):
         return total
 
 
-class _CpuSyncBatchNorm(nn.BatchNorm2d):
+class _CpuSyncBatchNorm(_BatchNorm):
     """What torch's SyncBatchNorm does, which wants a GPU: mean and variance over the images of all processes."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name in nn.Module's signature
-        """Return the normalized batch (N, C, H, W)."""
-        if not self.training or self.running_mean is None or self.running_var is None:
+        """Return the normalized batch (N, C, ...)."""
+        if not self.training:
             return super().forward(input)
         x = input.float()
-        count = x.new_tensor([x.numel() / x.shape[1]])
-        sums = _Total.apply(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
-        mean, square = (sums[:-1] / sums[-1]).chunk(2)
-        variance = square - mean.square()
-        with torch.no_grad():
-            momentum = self.momentum or 0.0
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * (sums[-1] / (sums[-1] - 1)), momentum)
-            if self.num_batches_tracked is not None:
+        others, across = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]  # all dimensions but the channels'
+        sums = _Total.apply(torch.cat([x.sum(others), x.new_tensor([x.numel() / x.shape[1]])]))
+        count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
+        centred = x - mean.view(across)
+        variance = _Total.apply(centred.square().sum(others)) / count
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
                 self.num_batches_tracked.add_(1)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        normalized: torch.Tensor = x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
+                share = float(1 / self.num_batches_tracked) if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean, share)
+                self.running_var.lerp_(variance * count / (count - 1), share)
+        normalized: torch.Tensor = centred * torch.rsqrt(variance + self.eps).view(across)
+        if self.weight is not None and self.bias is not None:
+            normalized = normalized * self.weight.view(across) + self.bias.view(across)
         return normalized.to(input.dtype)
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:  # noqa: A002
+        """Any dimension: the class of which this was made is not known any more."""

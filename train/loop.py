@@ -173,7 +173,7 @@ class Loop:
             self._freeze(frozen)
             runner: nn.Module = self._module
             if self._world.size > 1:
-                runner = DistributedDataParallel(runner, broadcast_buffers=False)
+                runner = DistributedDataParallel(runner)
             self._runner = torch.compile(runner, dynamic=False) if self._config.torch_compile else runner
         self._module.train()
         for norm in frozen_norms(self._module):
