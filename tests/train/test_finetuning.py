@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.errors import CheckpointError, ConfigError
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.train.config import TrainConfig
 from quillrt.train.datasets import Splits
 from quillrt.train.finetuning import finetune
 from quillrt.train.freezing import Freezing
+from quillrt.train.training import Surroundings, train_new
 
 CONFIG = TrainConfig(epochs=1, lr=1e-3, device="cpu")
 
@@ -111,3 +114,42 @@ def test_fine_tuning_learns_what_the_start_did_not_know(untrained, digits):
 def test_refusals(untrained, few_digits, freeze, classes, says):
     with pytest.raises(ConfigError, match=says):
         finetune(untrained, few_digits, CONFIG, Freezing(tuple(freeze)), classes)
+
+
+def test_head_only_on_other_classes_keeps_the_body(untrained, few_digits):
+    tuned = finetune(untrained, few_digits, CONFIG, Freezing(head_only=True), classes=["3", "8"])
+    assert changed(untrained, tuned) == {"fc2.weight", "fc2.bias"}
+    assert tuned.weights["fc2.weight"].shape == (2, 128)
+    assert tuned.training["head_only"] is True
+
+
+def test_layer_decay_slows_earlier_layers(untrained, few_digits):
+    """Adam's first step moves each weight by its layer's rate, whatever the gradient: 0.001 times 0.1 per layer."""
+    config = TrainConfig(epochs=1, batch_size=128, lr=1e-3, layer_decay=0.1, device="cpu")
+    tuned = finetune(untrained, few_digits, config)
+    for name, rate in {"fc2": 1e-3, "fc1": 1e-4, "conv2": 1e-5, "conv1": 1e-6}.items():
+        step = (tuned.weights[f"{name}.bias"] - untrained.weights[f"{name}.bias"]).abs().max()
+        assert step.item() == pytest.approx(rate, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["quillnet", "rnn"])
+def test_every_network_gets_a_new_head(few_digits, name):
+    start = train_new(name, few_digits, CONFIG)
+    freezing = Freezing(head_only=True)
+    tuned = finetune(start, few_digits, CONFIG, freezing, classes=["3", "8", "1"])
+    assert tuned.weights["head.weight"].shape[0] == 3
+    body = {key for key in start.weights if not key.startswith("head")}
+    assert body
+    assert all(torch.equal(tuned.weights[key], start.weights[key]) for key in body)
+
+
+def test_resuming_a_fine_tuning_from_another_start_is_refused(untrained, few_digits, tmp_path):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    around = Surroundings(state=tmp_path / "tuned.state", resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(untrained, few_digits, CONFIG, surroundings=around, on_epoch=stop)
+    other = replace(untrained, weights={name: tensor + 1 for name, tensor in untrained.weights.items()})
+    with pytest.raises(CheckpointError, match="start weights"):
+        finetune(other, few_digits, CONFIG, surroundings=around)
