@@ -153,10 +153,12 @@ def _surroundings(chosen: dict[str, Any], path: Path, splits: Splits, world: Wor
     from quillrt.train.teaching import load_teacher
     from quillrt.train.training import Surroundings
 
-    teacher = None
+    state, teacher = _beside(path, "state"), None
+    if chosen["resume"] and world.writes and not state.exists():
+        note(f"nothing to resume at {state}: training from the start", chosen["quiet"])
     if chosen["teacher"] is not None:
         teacher = load_teacher(chosen["teacher"].path, splits, chosen["teacher_weight"], chosen["temperature"])
-    return Surroundings(tracker(chosen["quiet"]), _beside(path, "state"), chosen["resume"], world, teacher)
+    return Surroundings(tracker(chosen["quiet"]), state, chosen["resume"], world, teacher)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -210,15 +212,9 @@ class _Reporter:
             raise
 
     def epoch(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint, the table and the curves as they are now; say one line."""
-        from quillrt.train.checkpoint import save_checkpoint
-        from quillrt.train.curves import plot_history, write_history
-
-        history = checkpoint.training["history"]
-        save_checkpoint(self._path, self._named(checkpoint))
-        write_history(_beside(self._path, "csv"), history)
-        plot_history(_beside(self._path, "png"), history, f"{checkpoint.model} on {self._dataset}")
-        last = history[-1]
+        """Write what there is by now; say one line."""
+        self._write(checkpoint)
+        last = checkpoint.training["history"][-1]
         if self._board is not None:
             for name in ("lr", "loss", "accuracy", "validation_loss", "validation_accuracy"):
                 self._board.add_scalar(name, last[name], last["number"])
@@ -229,15 +225,24 @@ class _Reporter:
             self._chosen["quiet"],
         )
 
+    def _write(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint, the table and the curves."""
+        from quillrt.train.checkpoint import save_checkpoint
+        from quillrt.train.curves import plot_history, write_history
+
+        history = checkpoint.training["history"]
+        save_checkpoint(self._path, self._named(checkpoint))
+        write_history(_beside(self._path, "csv"), history)
+        plot_history(_beside(self._path, "png"), history, f"{checkpoint.model} on {self._dataset}")
+
     def finish(self, checkpoint: Checkpoint, splits: Splits) -> None:
         """Tell how good the network is on the test part."""
         if not self._world.writes:
             return
         from quillrt.benchmarks.torch_sessions import EagerSession
-        from quillrt.train.checkpoint import save_checkpoint
         from quillrt.train.evaluation import evaluate as judge
 
-        save_checkpoint(self._path, self._named(checkpoint))
+        self._write(checkpoint)  # again, for a training resumed after its last epoch had none here
         with EagerSession(checkpoint) as session:
             result = judge(session, splits.test)
         said = {

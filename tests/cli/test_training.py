@@ -196,10 +196,8 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
 
     subprocess.run(command("whole"), check=True, capture_output=True)
     errors = []
-    for stop in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(
-            command("cut", "--resume"), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    for stop, more in ((signal.SIGKILL, ()), (signal.SIGINT, ("--resume",))):
+        process = subprocess.Popen(command("cut", *more), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         line = process.stderr.readline()  # told after an epoch's files are written
         time.sleep(0.3)
         process.send_signal(stop)
