@@ -18,6 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from quillrt.runtime.errors import ConfigError
 
+from .devices import choose_device
+
 T = TypeVar("T")
 
 
@@ -60,15 +62,19 @@ def joined(device: str) -> Iterator[World]:
         device: as in ``TrainConfig``; GPUs talk by NCCL, CPUs by Gloo.
 
     Raises:
-        ConfigError: the other processes cannot be reached.
+        BackendUnavailable: a GPU is asked for and there is none.
+        ConfigError: this process has no GPU of its own, or the others cannot be reached.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
-    gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if gpu and torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    gpu = choose_device(device).type == "cuda"
+    if gpu:
+        rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if rank >= gpus:
+            raise ConfigError(f"expected a GPU for each process of this machine, found {gpus}; lower --nproc-per-node")
+        torch.cuda.set_device(rank)
     try:
         distributed.init_process_group("nccl" if gpu else "gloo")
     except (ValueError, RuntimeError, distributed.DistError) as error:

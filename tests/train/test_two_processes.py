@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.train.distributed import World, joined
 
 WORKER = Path(__file__).with_name("two_processes.py")
@@ -113,4 +113,21 @@ def test_a_world_of_two_without_an_address(monkeypatch):
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match=r"expected 2 processes to meet .* start them with torchrun"), joined("cpu"):
+        pass
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name, value in (("is_available", True), ("current_device", 0), ("device_count", 1)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    with pytest.raises(ConfigError, match="a GPU for each process of this machine, found 1"), joined("auto"):
+        pass
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_no_gpu_for_several_processes(monkeypatch):
+    """Told as for one process, not as a failure to meet."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BackendUnavailable, match="CUDA"), joined("cuda"):
         pass
