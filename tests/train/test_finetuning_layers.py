@@ -52,6 +52,23 @@ def test_frozen_norms_keep_their_statistics_while_others_move(quillnet, few_digi
         assert torch.equal(tensor, quillnet.weights[name]) is frozen, name
 
 
+def test_a_layer_that_never_thaws_in_time_stays(quillnet, few_digits):
+    """Three epochs, one more layer after each two: the head, then the one before it, and no other."""
+    tuned = finetune(quillnet, few_digits, CONFIG, Freezing(unfreeze_every=2))
+    assert changed(quillnet.weights, tuned.weights) == {"head", "block7"}
+
+
+def test_a_pattern_holds_what_gradual_unfreezing_would_free(quillnet, few_digits):
+    tuned = finetune(quillnet, few_digits, CONFIG, Freezing(("block7.*",), unfreeze_every=1))
+    assert changed(quillnet.weights, tuned.weights) == {"head", "block6"}
+
+
+def test_the_average_of_frozen_layers_is_what_they_were(quillnet, few_digits):
+    config = TrainConfig(**{**vars(CONFIG), "ema": 0.99, "weight_decay": 0.1})
+    tuned = finetune(quillnet, few_digits, config, Freezing(("block[1-6].*",)))
+    assert changed(quillnet.weights, tuned.weights) == {"block7", "head"}
+
+
 def test_earlier_layers_move_less(untrained, few_digits):
     """The first step of SGD without momentum is the rate times the gradient, whatever the rate of other layers."""
     config = TrainConfig(

@@ -8,6 +8,7 @@ from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.train.config import TrainConfig
 from quillrt.train.datasets import Splits
+from quillrt.train.freezing import Freezing
 from quillrt.train.training import Surroundings, train, train_new
 
 
@@ -111,6 +112,17 @@ def test_diverged_training_says_so(few_digits):
         QuillError, match=r"finite loss, found nan .* lower the learning rate \(--lr, now 1000000000000.0\)"
     ):
         train_new("cnn", few_digits, config)
+
+
+def test_the_network_comes_back_in_eval_mode_and_as_trainable_as_it_was(pixels):
+    module = nn.Sequential(*linear(pixels), nn.Linear(2, 2))
+    module[2].bias.requires_grad_(False)
+    bias = module[2].bias.detach().clone()
+    train(module, pixels, CONFIG, freezing=Freezing(("1.*",)))
+    assert not module.training
+    assert [name for name, parameter in module.named_parameters() if not parameter.requires_grad] == ["2.bias"]
+    assert torch.equal(module[2].bias, bias)
+    assert module[1].weight.abs().max() == 0  # frozen for the time, and zero from the start
 
 
 def test_nothing_left_to_train(few_digits):
