@@ -13,6 +13,8 @@ from torch import nn
 
 from quillrt.runtime.errors import ConfigError, SpecError
 
+from .dropout import Dropout
+
 _SMALLEST = 6  # rows and columns that two convolutions without padding and a pooling leave something of
 
 
@@ -26,22 +28,26 @@ class Cnn(nn.Module):
         super().__init__()
         pooled = (height - 4) // 2 * ((width - 4) // 2)  # each convolution takes a border of one pixel
         self.conv1 = nn.Conv2d(1, 32, 3)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(32, 64, 3)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.pool = nn.MaxPool2d(2)
-        self.dropout1 = nn.Dropout(0.25)
+        self.dropout1 = Dropout(0.25)
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(64 * pooled, 128)
-        self.relu3 = nn.ReLU()
-        self.dropout2 = nn.Dropout(0.5)
+        self.relu3 = nn.ReLU(inplace=True)
+        self.dropout2 = Dropout(0.5)
         self.fc2 = nn.Linear(128, classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Return logits (N, K) for images (N, 1, H, W); the shapes below are those of 28 x 28."""
         x = self.relu1(self.conv1(image))  # (N, 32, 26, 26)
         x = self.relu2(self.conv2(x))  # (N, 64, 24, 24)
-        x = self.dropout1(self.pool(x))  # (N, 64, 12, 12)
+        x = self.pool(x)  # (N, 64, 12, 12)
+        if self.training and x.requires_grad:
+            # Flatten hands back a gradient by channels, for which torch's pooling takes seven times as long.
+            x.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+        x = self.dropout1(x)
         x = self.relu3(self.fc1(self.flatten(x)))  # (N, 9216) to (N, 128)
         logits: torch.Tensor = self.fc2(self.dropout2(x))  # (N, K)
         return logits
@@ -54,7 +60,7 @@ class ConvBlock(nn.Sequential):
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)  # the norm brings the bias
         self.norm = nn.BatchNorm2d(channels_out)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
 
 class QuillNet(nn.Module):
@@ -77,7 +83,7 @@ class QuillNet(nn.Module):
         self.block7 = ConvBlock(96, 96)
         self.mean = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = Dropout(0.2)
         self.head = nn.Linear(96, classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -100,7 +106,7 @@ class Rnn(nn.Module):
         super().__init__()
         self.rows = nn.Flatten(1, 2)  # one channel: the rows become the steps
         self.gru = nn.GRU(width, 128, num_layers=2, batch_first=True)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = Dropout(0.2)
         self.head = nn.Linear(128, classes)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -21,13 +21,14 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
         ConfigError: all parameters are frozen.
     """
     parameters = dict(module.named_parameters())
-    groups = []
+    chosen: dict[tuple[float, float], list[nn.Parameter]] = {}  # by rate and decay: a step costs a call for each group
     for distance, names in enumerate(reversed(layers(module))):
-        wanted = [parameters[name] for name in names if parameters[name].requires_grad]
-        for decays in (True, False):
-            if chosen := [p for p in wanted if (p.ndim > 1) is decays]:
-                lr = config.lr * config.layer_decay**distance
-                groups.append({"params": chosen, "lr": lr, "weight_decay": config.weight_decay if decays else 0.0})
+        lr = config.lr * config.layer_decay**distance
+        for parameter in (parameters[name] for name in names):
+            if parameter.requires_grad:
+                decay = config.weight_decay if parameter.ndim > 1 else 0.0
+                chosen.setdefault((lr, decay), []).append(parameter)
+    groups = [{"params": members, "lr": lr, "weight_decay": decay} for (lr, decay), members in chosen.items()]
     if not groups:
         raise ConfigError("expected parameters to train, but all are frozen; freeze fewer")
     if config.optimizer == "sgd":
