@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -27,6 +27,7 @@ def finetune(
     classes: Sequence[str] | None = None,
     surroundings: Surroundings = Surroundings(),
     on_epoch: OnCheckpoint | None = None,
+    fresh: Collection[str] = (),
 ) -> Checkpoint:
     """Train on from ``checkpoint`` and return the new one.
 
@@ -40,9 +41,10 @@ def finetune(
         classes: use these labels of ``splits`` alone.
         surroundings: progress, resuming, other processes, a teacher.
         on_epoch: told after each epoch what the checkpoint would be.
+        fresh: names of weights in ``checkpoint`` that nobody trained, which must not be frozen by a pattern.
 
     Raises:
-        ConfigError: unknown classes, a pattern that matches nothing or a new head, or nothing left to train.
+        ConfigError: unknown classes, a pattern that matches nothing or fresh weights, or nothing left to train.
         QuillError: see ``train``.
     """
     if classes is not None:
@@ -53,7 +55,7 @@ def finetune(
     new_head: set[str] = set()
     if spec.labels != checkpoint.spec.labels:
         module, new_head = _with_new_head(checkpoint, len(spec.labels), config.seed)
-    freezing.check(module, new_head)
+    freezing.check(module, new_head.union(fresh))
     facts = {
         "freeze": list(freezing.patterns),
         "head_only": freezing.head_only,

@@ -59,15 +59,19 @@ class Freezing:
                 raise ConfigError(f"expected a pattern that matches one of {', '.join(names)}, found {pattern!r}")
             if fresh := new.intersection(matched):
                 raise ConfigError(
-                    f"expected a pattern that leaves the new head alone, "
+                    f"expected a pattern that leaves fresh weights alone, "
                     f"but {pattern!r} freezes {', '.join(sorted(fresh))}"
                 )
 
 
 def frozen_norms(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the norms with parameters none of which is trained: their statistics must stay, as their weights do."""
-    for norm in module.modules():
-        parameters = list(norm.parameters(recurse=False))
-        keeps_statistics = getattr(norm, "running_mean", None) is not None
-        if keeps_statistics and parameters and not any(p.requires_grad for p in parameters):
-            yield norm
+    """Yield the norms that are not trained: their statistics must stay, as their weights do.
+
+    A norm without parameters goes with the layer before it.
+    """
+    trained = True
+    for each in module.modules():
+        if parameters := list(each.parameters(recurse=False)):
+            trained = any(p.requires_grad for p in parameters)
+        if not trained and getattr(each, "running_mean", None) is not None:
+            yield each

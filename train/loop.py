@@ -64,6 +64,9 @@ class Teacher:
         std: divisor after that.
         weight: share of its answers in the loss, the labels have the rest.
         temperature: by which both answers are softened.
+
+    Raises:
+        ConfigError: a number out of these bounds.
     """
 
     module: nn.Module
@@ -71,6 +74,13 @@ class Teacher:
     std: float
     weight: float = 0.5
     temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.weight <= 1 and 0 < self.temperature < math.inf):
+            raise ConfigError(
+                f"expected as weight of a teacher 0..1 and a positive temperature, "
+                f"found {self.weight} and {self.temperature}"
+            )
 
 
 class Loop:

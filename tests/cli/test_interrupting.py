@@ -48,7 +48,7 @@ def test_a_training_resumed_after_its_last_epoch_has_its_whole_table(quillrt, tm
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("quillrt.cli.training._Reporter.epoch", stop)
+        patched.setattr("quillrt.cli.training_report.Reporter.epoch", stop)
         assert quillrt("train", "--per-class", 5, "--epochs", 1, "--output", path)[0] == 130
     assert not path.exists()
     code, _, err = quillrt("train", "--per-class", 5, "--epochs", 1, "--output", path, "--resume", "--json")

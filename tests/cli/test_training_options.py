@@ -170,6 +170,18 @@ def test_pytorch_weights(quillrt, tmp_path):
     found = load_checkpoint(tuned)
     assert torch.equal(found.weights["conv2.weight"], weights["conv2.weight"])
     assert found.training["started_from"] == {"pth": "net.pth"}
+    code, _, err = quillrt("finetune", path, *options, "--freeze", "fc2*", "--output", tmp_path / "none.safetensors")
+    assert (code, err.splitlines()[-1].count("leaves fresh weights alone, but 'fc2*' freezes fc2.bias")) == (1, 1)
+
+
+def test_pytorch_weights_for_images_of_their_own(quillrt, tmp_path):
+    path, tuned = tmp_path / "net.pth", tmp_path / "tuned.safetensors"
+    torch.save(build_model("cnn", 10, 20, 20).state_dict(), path)
+    options = ("--model", "cnn", "--size", 20, "--denoise", "otsu", "--per-class", 2, "--epochs", 1)
+    code, _, err = quillrt("finetune", path, *options, "--output", tuned)
+    assert (code, "not used" in err) == (0, False), err
+    recipe = load_checkpoint(tuned).spec.preprocessing
+    assert (recipe.height, recipe.width, recipe.denoise) == (20, 20, ("otsu",))
 
 
 def test_a_teacher(quillrt, tmp_path):
@@ -219,7 +231,7 @@ def base(tmp_path_factory):
         (("train", "--nesterov"), 1, "add --optimizer sgd --momentum 0.9"),
         (("train", "--warmup", "15"), 1, "warm-up must be in 0..15"),
         (("train", "--ema", "1"), 1, "decay of the average must be in 0..1"),
-        (("train", "--lr", "nan"), 1, "lr must be positive"),
+        (("train", "--lr", "nan"), 1, "lr must be in 0"),
         (("train", "--augment", "wild"), 1, "an augmentation out of none, light, strong, photo"),
         (("train", "--vary", "tilt=1"), 1, "found 'tilt=1'"),
         (("train", "--size", "5"), 2, "'--size'"),
@@ -233,11 +245,16 @@ def base(tmp_path_factory):
         (("train", "--teacher", "BASE", "--classes", "1,2"), 1, "choose another --teacher or --classes"),
         (("train", "--teacher", "BASE", "--size", "32"), 1, "height, width and denoising"),
         (("train", "--teacher-weight", "2"), 2, "'--teacher-weight'"),
+        (("train", "--teacher", "BASE", "--teacher-weight", "nan"), 1, "expected as weight of a teacher 0..1"),
+        (("train", "--teacher", "BASE", "--temperature", "nan"), 1, "a positive temperature, found 0.5 and nan"),
+        (("train", "--lr", "1e38"), 1, "lr must be in 0..1e+06"),
         (("train", "--device", "tpu"), 1, "device one of auto, cpu, cuda"),
         (("train", "--model", "no_such_module:build"), 1, "run where the module lies"),
         (("finetune", "BASE", "--model", "cnn"), 1, "expected --model beside PyTorch weights"),
         (("finetune", "net.pth"), 1, "expected --model beside PyTorch weights"),
         (("finetune", "net.pth", "--model", "cnn"), 1, "check the path"),
+        (("finetune", "BASE", "--size", "32"), 1, "--size and --denoise beside PyTorch weights (.pth) only"),
+        (("finetune", "BASE", "--denoise", "otsu"), 1, "--size and --denoise beside PyTorch weights (.pth) only"),
         (("finetune", "BASE", "--head-only", "--unfreeze-every", "2"), 1, "between unfreezings"),
         (("finetune", "BASE", "--head-only", "--freeze", "fc2*"), 1, "all are frozen"),
         (("finetune", "BASE", "--unfreeze-every", "-1"), 2, "'--unfreeze-every'"),

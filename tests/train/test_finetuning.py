@@ -106,7 +106,7 @@ def test_fine_tuning_learns_what_the_start_did_not_know(untrained, digits):
     ("freeze", "classes", "says"),
     [
         (["conv9*"], None, r"matches one of conv1\.weight, conv1\.bias, .* found 'conv9\*'"),
-        (["fc*"], ["1", "2"], r"leaves the new head alone, but 'fc\*' freezes fc2\.bias, fc2\.weight"),
+        (["fc*"], ["1", "2"], r"leaves fresh weights alone, but 'fc\*' freezes fc2\.bias, fc2\.weight"),
         (["*"], None, "all are frozen"),
         ([], ["1", "x"], "found 1, x"),
     ],

@@ -65,24 +65,25 @@ def test_check_names_what_a_pattern_could_match(cnn):
 
 
 def test_check_keeps_patterns_off_a_new_head(cnn):
-    with pytest.raises(ConfigError, match=r"leaves the new head alone, but '\*\.weight' freezes fc2\.weight$"):
+    with pytest.raises(ConfigError, match=r"leaves fresh weights alone, but '\*\.weight' freezes fc2\.weight$"):
         Freezing(("*.weight",)).check(cnn, {"fc2.weight", "fc2.bias"})
 
 
 def test_frozen_norms_are_those_without_a_trained_parameter():
     module = nn.Sequential(
+        nn.BatchNorm1d(4, affine=False),  # goes with no layer
         nn.BatchNorm1d(4),  # frozen
         nn.BatchNorm1d(4),  # its bias is trained
-        nn.BatchNorm1d(4),  # trained
-        nn.BatchNorm1d(4, affine=False),  # has nothing that could be frozen
+        nn.BatchNorm1d(4, affine=False),  # goes with a layer that is trained
+        nn.Linear(4, 4),
+        nn.ReLU(),
+        nn.BatchNorm1d(4, affine=False),  # goes with a layer that is not
         nn.BatchNorm1d(4, track_running_stats=False),  # has no statistics
         nn.LayerNorm(4),  # the same
-        nn.Linear(4, 4),
     )
     module.requires_grad_(False)
-    module[1].bias.requires_grad_()
-    module[2].requires_grad_()
-    assert list(frozen_norms(module)) == [module[0]]
+    module[2].bias.requires_grad_()
+    assert list(frozen_norms(module)) == [module[1], module[6]]
 
 
 def test_statistics_of_frozen_norms_stay_in_eval_mode_only():
