@@ -113,10 +113,10 @@ def main(
 
     torch.set_num_threads(threads)
     splits = load_dataset("mnist", data_root)
+    images = min(images, len(splits.train))
     splits = replace(splits, train=splits.train.take(np.arange(images)))
-    typer.echo(
-        f"{describe_device().text()}; torch {torch.__version__}, {threads} threads; {images:,} images, batch {_BATCH}"
-    )
+    typer.echo(f"{describe_device().text()}; torch {torch.__version__}, {threads} threads")
+    typer.echo(f"{images:,} images, batch {_BATCH}, medians of {rounds} rounds, smallest and largest ratio")
     for contest in CONTESTS:
         pairs = [(plain_epoch(splits, contest), our_epoch(splits, contest)) for _ in range(rounds)]
         plain, ours = (median(side) for side in zip(*pairs, strict=True))

@@ -2,6 +2,7 @@
 
 Every way to learn takes the same images, number of steps, augmentation and network; each line of the output is one
 training, judged on the test part. Lines that are there already are not trained again, so an interrupted run goes on.
+With ``--rates`` it trains every way at several learning rates and judges them on the validation part instead.
 """
 
 from __future__ import annotations
@@ -14,31 +15,34 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import mean
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from quillrt.benchmarks.environment import describe, hardware_line
 from quillrt.benchmarks.torch_sessions import EagerSession
 from quillrt.runtime.errors import DataError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.train.checkpoint import Checkpoint, load_checkpoint
 from quillrt.train.config import TrainConfig
-from quillrt.train.datasets import Splits, load_dataset
+from quillrt.train.datasets import Splits, load_dataset, public_name
 from quillrt.train.evaluation import evaluate
 from quillrt.train.finetuning import finetune
 from quillrt.train.freezing import Freezing
 from quillrt.train.gan import train_gan
 from quillrt.train.gan_config import GanConfig
+from quillrt.train.models import layers
 from quillrt.train.policies import policy
 from quillrt.train.splitting import per_class
+from quillrt.train.synthetic import joined
 from quillrt.train.training import train_new
 
 WAYS = ("scratch", "all layers", "head only", "gradual")
-# The best of four for each (factors of 2, and of 3 for the head) on the validation part, 20 images per class, seed 100.
-_RATES = {"scratch": 8e-3, "all layers": 4e-3, "head only": 1e-1, "gradual": 2e-3}
+# The best of ``_CANDIDATES`` by ``--rates`` at 20 images per class, seed 100.
+_RATES = {"scratch": 8e-3, "all layers": 4e-3, "head only": 1e-1, "gradual": 8e-3}
+_CANDIDATES = {way: (3e-2, 1e-1, 3e-1) if way == "head only" else (2e-3, 4e-3, 8e-3) for way in WAYS}
 _BATCH = 64
 _FEWEST_EPOCHS = 3
 _MOST_SYNTHETIC = 1_000  # images of each class
@@ -56,6 +60,8 @@ class Trained:
         accuracy: share (0..1) of right answers on the test part.
         n: images there.
         seconds: of the training, without that of the GAN.
+        settings: what the trainings of one table share.
+        machine: where the seconds were measured, with its versions.
     """
 
     way: str
@@ -65,26 +71,28 @@ class Trained:
     accuracy: float
     n: int
     seconds: float
+    settings: dict[str, Any]
+    machine: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same in all trainings."""
+    """What is the same in all trainings: the weights to start from, the images, and how many steps."""
 
     start: Checkpoint
+    dataset: str
     splits: Splits
     steps: int
     gan_steps: int
-    part: str = "test"
 
-    def trained(self, way: str, images: ImageSet, seed: int, lr: float | None = None) -> tuple[float, int, float]:
-        """Return accuracy on the part, its number of images, and the seconds of the training."""
+    def trained(self, way: str, images: ImageSet, seed: int, lr: float) -> tuple[Checkpoint, float]:
+        """Return the network, and the seconds of its training."""
         batches = math.ceil(len(images) / _BATCH)
         epochs = max(_FEWEST_EPOCHS, math.ceil(self.steps / batches))
         config = TrainConfig(
             epochs=epochs,
             batch_size=_BATCH,
-            lr=_RATES[way] if lr is None else lr,
+            lr=lr,
             schedule="one-cycle",
             weight_decay=0.02,
             label_smoothing=0.05,
@@ -98,15 +106,12 @@ class Plan:
         if way == "scratch":
             checkpoint = train_new(self.start.model, few, config)
         else:
-            depth = sum(1 for _ in self.start.module().children())
+            depth = len(layers(self.start.module()))
             freezing = Freezing(
                 head_only=way == "head only", unfreeze_every=max(1, epochs // depth) if way == "gradual" else 0
             )
             checkpoint = finetune(self.start, few, config, freezing)
-        seconds = time.perf_counter() - started
-        with EagerSession(checkpoint) as session:
-            result = evaluate(session, self.splits.part(self.part))
-        return result.accuracy, result.n, seconds
+        return checkpoint, time.perf_counter() - started
 
     def images(self, count: int, seed: int) -> ImageSet:
         """Return ``count`` training images of each class; all for 0."""
@@ -119,8 +124,26 @@ class Plan:
 
 
 def results(plan: Plan, sizes: Iterable[int], seeds: Iterable[int], done: Iterable[Trained]) -> Iterator[Trained]:
-    """Yield what is not ``done`` yet."""
-    known = {(each.way, each.per_class, bool(each.synthetic), each.seed) for each in done}
+    """Yield what is not ``done`` yet.
+
+    Raises:
+        DataError: what is done has other settings.
+    """
+    import torch
+
+    settings = {
+        "start": plan.start.training.get("dataset"),
+        "model": plan.start.model,
+        "dataset": plan.dataset,
+        "steps": plan.steps,
+        "gan_steps": plan.gan_steps,
+    }
+    machine = f"{hardware_line(describe())}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    known = set()
+    for each in done:
+        if each.settings != settings:
+            raise DataError(f"expected trainings of {settings}, found {each.settings}; give another --output")
+        known.add((each.way, each.per_class, bool(each.synthetic), each.seed))
     for size, seed, helped in product(sizes, seeds, (False, True)):
         wanted = [way for way in WAYS if (way, size, helped, seed) not in known]
         if not wanted:
@@ -128,14 +151,25 @@ def results(plan: Plan, sizes: Iterable[int], seeds: Iterable[int], done: Iterab
         images, count = plan.images(size, seed), 0
         if helped:
             more = plan.generated(images, seed)
-            count = len(more) // len(more.classes)
-            images = ImageSet(
-                np.concatenate([images.images, more.images]),
-                np.concatenate([images.labels, more.labels]),
-                images.classes,
-            )
+            images, count = joined(images, more), len(more) // len(more.classes)
         for way in wanted:
-            yield Trained(way, size, count, seed, *plan.trained(way, images, seed))
+            checkpoint, seconds = plan.trained(way, images, seed, _RATES[way])
+            accuracy, n = _accuracy(checkpoint, plan.splits.test)
+            yield Trained(way, size, count, seed, accuracy, n, seconds, settings, machine)
+
+
+def searched(plan: Plan, size: int, seed: int) -> Iterator[tuple[str, float, float]]:
+    """Yield each way, a learning rate, and the accuracy (0..1) that it gives on the validation part."""
+    images = plan.images(size, seed)
+    for way, rates in _CANDIDATES.items():
+        for lr in rates:
+            yield way, lr, _accuracy(plan.trained(way, images, seed, lr)[0], plan.splits.validation)[0]
+
+
+def _accuracy(checkpoint: Checkpoint, images: ImageSet) -> tuple[float, int]:
+    with EagerSession(checkpoint) as session:
+        result = evaluate(session, images)
+    return result.accuracy, result.n
 
 
 def table(rows: Iterable[Trained]) -> str:
@@ -178,15 +212,21 @@ def main(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of a training, three epochs at least.")] = 600,
     gan_steps: Annotated[int, typer.Option("--gan-steps", min=1)] = GanConfig.steps,
     threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
+    rates: Annotated[bool, typer.Option("--rates", help="Compare learning rates on the validation part only.")] = False,
 ) -> None:
     """Train every way with few and many images, with and without synthetic ones, and print the table."""
     import torch
 
     torch.set_num_threads(threads)
     checkpoint = load_checkpoint(start)
-    recipe: Preprocessing = checkpoint.spec.preprocessing
-    plan = Plan(checkpoint, load_dataset(dataset, data_root, recipe), steps, gan_steps)
+    splits = load_dataset(dataset, data_root, checkpoint.spec.preprocessing)
+    plan = Plan(checkpoint, public_name(dataset), splits, steps, gan_steps)
     sizes, numbers = ([int(each) for each in text.split(",")] for text in (per_class, seeds))
+    if rates:
+        for size, seed in product(sizes, numbers):
+            for way, lr, accuracy in searched(plan, size, seed):
+                typer.echo(f"{way}, {size or 'all'} per class, seed {seed}, rate {lr:g}: {accuracy:.2%}")
+        return
     rows = read_rows(output)
     for row in results(plan, sizes, numbers, rows):
         rows.append(row)

@@ -23,6 +23,7 @@ from quillrt.cli.options import (
     PrecisionName,
     Quiet,
     Threads,
+    check_output,
     precision_of,
     save_config,
 )
@@ -94,11 +95,14 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure how often a checkpoint or a bundle is right, where it is wrong, and how sure it is of it."""
+    from quillrt.train.datasets import public_name
     from quillrt.train.evaluation import evaluate as judge
     from quillrt.train.mcnemar import mcnemar
 
     if against is None and (against_backend or against_precision):
         raise ConfigError("--against-backend and --against-precision choose for another model: give it by --against")
+    if output is not None:
+        check_output(output / "evaluation.json", ".json")
     options, track = SessionOptions(threads=threads), tracker(quiet)
     with ExitStack() as stack:
         first = _open(stack, model, backend, precision_of(precision), options)
@@ -110,8 +114,9 @@ def evaluate(
         result = judge(first.session, images, track=track)
         if second is not None:
             other = judge(second.session, _images(second, name, data_root, part)[1], track=track)
-    title = f"{model.path.name} on {name} ({part}): {result.accuracy:.2%} of {result.n:,} images"
-    report = {**first.to_json(), "dataset": name, "part": part, **result.to_json()}
+    shown = public_name(name)
+    title = f"{model.path.name} on {shown} ({part}): {result.accuracy:.2%} of {result.n:,} images"
+    report = {**first.to_json(), "dataset": shown, "part": part, **result.to_json()}
     if second is not None and other is not None:
         report["against"] = {**second.to_json(), **other.to_json()}
         report["mcnemar"] = asdict(mcnemar(result.right, other.right))

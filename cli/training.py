@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,7 +144,7 @@ def _recipe(size: int, denoise: list[str] | None) -> Preprocessing:
     return Preprocessing(height=size, width=size, denoise=tuple(denoise or ()))
 
 
-def _joined(config: TrainConfig) -> Any:
+def _joined(config: TrainConfig) -> AbstractContextManager[World]:
     from quillrt.train.distributed import joined
 
     return joined(config.device)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from quillrt.cli.console import note, print_json, print_table
+from quillrt.cli.console import note, print_json, print_table, tracker
 from quillrt.cli.options import config_beside, save_config
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ class Reporter:
     ) -> None:
         from quillrt.train.datasets import public_name
 
-        self._chosen, self._path, self._config, self._world = chosen, path, config, world
-        self._dataset = dataset
+        self._ctx, self._chosen, self._path, self._config, self._world = ctx, chosen, path, config, world
         self._facts: dict[str, Any] = {"dataset": public_name(dataset)}
         for name in ("per_class", "synthetic", "teacher"):
             if (value := chosen[name]) is not None:
@@ -45,8 +44,6 @@ class Reporter:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(folder)
-        if world.writes:
-            save_config(ctx, config_beside(path))
 
     def matched(self, path: Path, found: Matched) -> None:
         """Say what of PyTorch weights did not fit."""
@@ -59,11 +56,13 @@ class Reporter:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Say after Ctrl-C how to go on."""
+        """Say after Ctrl-C how to go on, if there is something to go on with."""
+        state = beside(self._path, "state")
+        older = _written(state) if not self._chosen["resume"] else None  # of another training
         try:
             yield
         except KeyboardInterrupt:
-            if self._world.writes and (state := beside(self._path, "state")).exists():
+            if self._world.writes and _written(state) not in (None, older):
                 note(f"interrupted; the same command with --resume goes on after the last whole epoch ({state})")
             raise
 
@@ -82,14 +81,15 @@ class Reporter:
         )
 
     def _write(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint, the table and the curves."""
+        """Write the checkpoint, its configuration, the table and the curves."""
         from quillrt.train.checkpoint import save_checkpoint
         from quillrt.train.curves import plot_history, write_history
 
         history = checkpoint.training["history"]
         save_checkpoint(self._path, self._named(checkpoint))
+        save_config(self._ctx, config_beside(self._path))
         write_history(beside(self._path, "csv"), history)
-        plot_history(beside(self._path, "png"), history, f"{checkpoint.model} on {self._dataset}")
+        plot_history(beside(self._path, "png"), history, f"{checkpoint.model} on {self._facts['dataset']}")
 
     def finish(self, checkpoint: Checkpoint, splits: Splits) -> None:
         """Tell how good the network is on the test part."""
@@ -100,7 +100,7 @@ class Reporter:
 
         self._write(checkpoint)  # again, for a training resumed after its last epoch had none here
         with EagerSession(checkpoint) as session:
-            result = judge(session, splits.test)
+            result = judge(session, splits.test, track=tracker(self._chosen["quiet"]))
         said = {
             "path": str(self._path),
             "accuracy": result.accuracy,
@@ -119,7 +119,12 @@ class Reporter:
             f"{said['seconds']:.1f}",
             f"{said['parameters']:,}",
         )
-        print_table(f"{checkpoint.model} on {self._dataset}", columns, [row])
+        print_table(f"{checkpoint.model} on {self._facts['dataset']}", columns, [row])
 
     def _named(self, checkpoint: Checkpoint) -> Checkpoint:
         return replace(checkpoint, training={**self._facts, **checkpoint.training})
+
+
+def _written(path: Path) -> int | None:
+    """Return when a file was written last, in nanoseconds; ``None`` if it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else None

@@ -13,7 +13,7 @@ from .schedules import SCHEDULES
 OPTIMIZERS = ("adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
 CLASS_WEIGHTS = ("none", "balanced")
-_HIGHEST_LR = 1e6  # optimizers multiply it and must stay within float32
+HIGHEST_LR = 1e36  # AdamW divides it by 0.1 at first and hands it on as float32, which ends at 3e38
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class TrainConfig:
         if self.epochs < 1 or self.batch_size < 1:
             raise ConfigError(f"epochs and batch size must be at least 1, but are {self.epochs} and {self.batch_size}")
         for name, number, fits, wanted in (
-            ("lr", self.lr, 0 < self.lr <= _HIGHEST_LR, f"in 0..{_HIGHEST_LR:g} (0 excluded)"),
+            ("lr", self.lr, 0 < self.lr <= HIGHEST_LR, f"in 0..{HIGHEST_LR:g} (0 excluded)"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "in 0..1 (1 excluded)"),
             ("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "not negative"),
             ("warm-up", self.warmup, 0 <= self.warmup < self.epochs, f"in 0..{self.epochs}, the epochs (excluded)"),

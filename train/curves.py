@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quillrt.runtime.files import write_text, written_whole
+from quillrt.runtime.files import write_text
+
+from .figures import lines, new_figure, save, text_style
+from .lettering import Lettering
 
 Course = Sequence[Mapping[str, Any]]  # an ``Epoch`` each, as JSON values
 
@@ -34,14 +37,11 @@ def plot_history(path: Path, history: Course, title: str) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     epochs = [epoch["number"] for epoch in history]
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, parse_math=False)
+    figure, lettering = new_figure(9, 3.6), Lettering.for_texts([title])
+    figure.suptitle(lines(lettering, title), **text_style(lettering))
     losses = figure.add_subplot(1, 2, 1, xlabel="epoch", ylabel="loss", yscale="log")
     errors = figure.add_subplot(1, 2, 2, xlabel="epoch", ylabel="error, %", yscale="log")
     for prefix, colour, name in (("", "tab:gray", "training, as varied"), ("validation_", "tab:blue", "validation")):
@@ -53,5 +53,4 @@ def plot_history(path: Path, history: Course, title: str) -> None:
         axes.grid(which="both", alpha=0.3)
         axes.legend(frameon=False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    with written_whole(path) as beside:
-        figure.savefig(beside, format="png")
+    save(figure, path)

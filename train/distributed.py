@@ -120,7 +120,7 @@ class _CpuSyncBatchNorm(_BatchNorm):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the name in nn.Module's signature
         """Return the normalized batch (N, C, ...)."""
-        if not self.training:
+        if not self.training or not distributed.is_initialized():
             return super().forward(input)
         x = input.float()
         others, across = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]  # all dimensions but the channels'

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from quillrt.runtime.spec import character_spec
@@ -55,7 +54,7 @@ def finetune(
     new_head: set[str] = set()
     if spec.labels != checkpoint.spec.labels:
         module, new_head = _with_new_head(checkpoint, len(spec.labels), config.seed)
-    freezing.check(module, new_head.union(fresh))
+    freezing.check(module, new_head.union(fresh), config.epochs)
     facts = {
         "freeze": list(freezing.patterns),
         "head_only": freezing.head_only,
@@ -72,7 +71,7 @@ def _with_new_head(checkpoint: Checkpoint, classes: int, seed: int) -> tuple[nn.
     The head is what changes its shape with the class count.
     """
     recipe = checkpoint.spec.preprocessing
-    with torch.device("meta"):  # shapes only
+    with seeded(seed):  # for its shapes only
         wider = build_model(checkpoint.model, len(checkpoint.spec.labels) + 1, recipe.height, recipe.width)
     head = {name for name, tensor in wider.state_dict().items() if tensor.shape != checkpoint.weights[name].shape}
     with seeded(seed):

@@ -46,11 +46,11 @@ class Freezing:
         names = [name for group in groups for name in group]
         return frozenset(below | {name for name in names if any(fnmatchcase(name, p) for p in self.patterns)})
 
-    def check(self, module: nn.Module, new: set[str]) -> None:
-        """Raise unless every pattern matches a parameter and none of the ``new`` ones.
+    def check(self, module: nn.Module, new: set[str], epochs: int) -> None:
+        """Raise unless every pattern matches a parameter, and the ``new`` ones are trained before the last epoch ends.
 
         Raises:
-            ConfigError: a pattern matches nothing, or what has fresh weights.
+            ConfigError: a pattern matches nothing, or fresh weights stay as they are.
         """
         names = [name for name, _ in module.named_parameters()]
         for pattern in self.patterns:
@@ -62,6 +62,10 @@ class Freezing:
                     f"expected a pattern that leaves fresh weights alone, "
                     f"but {pattern!r} freezes {', '.join(sorted(fresh))}"
                 )
+        if held := new & self.frozen(module, epochs):
+            raise ConfigError(
+                f"expected fresh weights to be trained, but {', '.join(sorted(held))} stay frozen; train all layers"
+            )
 
 
 def frozen_norms(module: nn.Module) -> Iterator[nn.Module]:

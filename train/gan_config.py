@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from quillrt.runtime.errors import ConfigError
 
-from .config import DEVICES
+from .config import DEVICES, HIGHEST_LR
 
 
 @dataclass(frozen=True)
@@ -36,5 +35,5 @@ class GanConfig:
                 f"steps must be at least 1 and the batch size even and at least 2, "
                 f"but are {self.steps} and {self.batch_size}"
             )
-        if not 0 < self.lr < math.inf:
-            raise ConfigError(f"lr must be positive, but is {self.lr}")
+        if not 0 < self.lr <= HIGHEST_LR:
+            raise ConfigError(f"lr must be in 0..{HIGHEST_LR:g} (0 excluded), but is {self.lr}")

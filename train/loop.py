@@ -26,6 +26,7 @@ from .losses import Loss, balanced_weights, distillation
 from .optimizers import build_optimizer
 from .resident import ResidentImages
 from .schedules import Schedule
+from .teaching import Teacher
 
 Weights = dict[str, torch.Tensor]
 _CHECK_BATCH = 512  # images per forward pass where no gradient is kept
@@ -54,35 +55,6 @@ class Epoch:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A trained network to learn from.
-
-    Attributes:
-        module: gives logits (N, K) for the same images; it is not trained.
-        mean: subtracted from grey levels 0..1 for its input.
-        std: divisor after that.
-        weight: share of its answers in the loss, the labels have the rest.
-        temperature: by which both answers are softened.
-
-    Raises:
-        ConfigError: a number out of these bounds.
-    """
-
-    module: nn.Module
-    mean: float
-    std: float
-    weight: float = 0.5
-    temperature: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.weight <= 1 and 0 < self.temperature < math.inf):
-            raise ConfigError(
-                f"expected as weight of a teacher 0..1 and a positive temperature, "
-                f"found {self.weight} and {self.temperature}"
-            )
-
-
 class Loop:
     """One training: its network, its optimizer, and how far it got."""
 
@@ -106,6 +78,8 @@ class Loop:
         self._wanted = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
         self._freezing = freezing
         self._frozen: frozenset[str] | None = None
+        if self._wanted and self._wanted <= freezing.frozen(module, 1):
+            raise ConfigError("expected parameters to train in the first epoch, but all are frozen; freeze fewer")
         self._freeze(freezing.frozen(module, config.epochs))  # the optimizer has all that will ever be trained
         self._optimizer = build_optimizer(self._module, config)
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
@@ -273,15 +247,18 @@ class Loop:
         self._order.set_state(state["order"])
         own = state["random"][self._world.rank % len(state["random"])]
         torch.set_rng_state(own["cpu"])
-        if self._device.type == "cuda":
+        if self._device.type == "cuda" and "cuda" in own:  # not if it was interrupted on a CPU
             torch.cuda.set_rng_state(own["cuda"], self._device)
         self.history = tuple(Epoch(**epoch) for epoch in state["history"])
 
 
 def _sizes(images: int, batch_size: int) -> list[int]:
-    """Return the sizes of the batches of an epoch; the last may be smaller."""
+    """Return the sizes of the batches of an epoch; the last may be smaller.
+
+    A last image that would be alone waits: a batch norm may have nothing to compare it with.
+    """
     whole, rest = divmod(images, batch_size)
-    return [batch_size] * whole + [rest] * (rest > 0)
+    return [batch_size] * whole + [rest] * (rest > 1 or (rest == 1 and not whole))
 
 
 def _random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quillrt.runtime.files import written_whole
-
 from .contact_sheet import contact_sheet
 from .evaluation import Evaluation
+from .figures import lines, new_figure, save, text_style
 from .lettering import Lettering
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _SIDE = 6  # inches
-_TEXT = 10  # points
 _MOST_NUMBERED = 26  # classes up to which a count in each cell can be read
 _RIGHT, _GAP, _COUNT = "#4c72b0", "#dd8452", "#8c8c8c"
 
@@ -32,19 +26,19 @@ def plot_confusion(path: Path, evaluation: Evaluation, title: str) -> None:
     confusion, labels = evaluation.confusion, evaluation.labels
     shares = confusion / evaluation.support.clip(min=1)[:, None]  # (K, K), rows sum to 1, or 0 where a class lacks
     side = max(_SIDE, 3 + 0.33 * len(labels))
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true")
     lettering = Lettering.for_texts([*labels, title])
-    axes.set_title(_lines(lettering, title), **_style(lettering))
+    axes.set_title(lines(lettering, title), **text_style(lettering))
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # by the root: rare confusions show, too
     names = [lettering.text(label) for label in labels]
-    axes.set_xticks(range(len(labels)), names, rotation=90, **_style(lettering))
-    axes.set_yticks(range(len(labels)), names, **_style(lettering))
+    axes.set_xticks(range(len(labels)), names, rotation=90, **text_style(lettering))
+    axes.set_yticks(range(len(labels)), names, **text_style(lettering))
     if len(labels) <= _MOST_NUMBERED:
         for row, column in zip(*confusion.nonzero(), strict=True):
             shade = "white" if shares[row, column] > 0.25 else "black"
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=shade, fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_reliability(path: Path, evaluation: Evaluation, title: str) -> None:
@@ -61,9 +55,9 @@ def plot_reliability(path: Path, evaluation: Evaluation, title: str) -> None:
     middles, width = (edges[:-1] + edges[1:])[full] / 2, edges[1]
     counts, accuracy, confidence = reliability.counts[full], reliability.accuracy[full], reliability.confidence[full]
     lettering = Lettering.for_texts([title])
-    figure = _figure(_SIDE, _SIDE)
+    figure = new_figure(_SIDE, _SIDE)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.set_title(_lines(lettering, title), **_style(lettering))
+    above.set_title(lines(lettering, title), **text_style(lettering))
     above.bar(middles, accuracy, width, color=_RIGHT, edgecolor="white", label="accuracy")
     above.bar(
         middles,
@@ -85,7 +79,7 @@ def plot_reliability(path: Path, evaluation: Evaluation, title: str) -> None:
         below.text(middle, 1.15 * count, f"{count:,}", ha="center", va="bottom", fontsize=6.5)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_worst(path: Path, evaluation: Evaluation, images: NDArray[np.uint8], title: str) -> None:
@@ -110,29 +104,3 @@ def plot_worst(path: Path, evaluation: Evaluation, images: NDArray[np.uint8], ti
         wrong = int((~evaluation.right).sum())
         told = f"{len(captions)} of {wrong:,} wrong answers, the surest first: true class → answer, confidence in it"
     contact_sheet(path, images, captions, title=f"{title}\n{told}")
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure of this size in inches that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _lines(lettering: Lettering, title: str) -> str:
-    return "\n".join(map(lettering.text, title.splitlines()))
-
-
-def _style(lettering: Lettering) -> dict[str, Any]:
-    """Return what draws a text as it is: names come from users' folders, and a `$` in one is no formula."""
-    from matplotlib.font_manager import FontProperties
-
-    return {"fontproperties": FontProperties(fname=lettering.font, size=_TEXT), "parse_math": False}
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with written_whole(path) as beside:
-        figure.savefig(beside, format="png", bbox_inches="tight")  # wider for a long title

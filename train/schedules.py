@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 _LOWEST = 1e-3  # factor at the end of `exponential` and at the start and end of `one-cycle`
@@ -49,7 +49,7 @@ class Schedule:
     warmup_steps: int = 0
     _lowered: float = 1.0
     _best: float = math.inf
-    _waited: int = field(default=0)
+    _waited: int = 0
 
     def factor(self, step: int) -> float:
         """Return the factor on the highest learning rate for ``step``, counted from 0."""

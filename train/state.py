@@ -19,7 +19,7 @@ from quillrt.runtime.imageset import ImageSet
 from .config import TrainConfig
 from .datasets import Splits
 from .freezing import Freezing
-from .loop import Teacher
+from .teaching import Teacher
 
 _SCHEMA = 1
 

@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -20,6 +21,7 @@ from quillrt.runtime.errors import ConfigError, DataError, ImageError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.images import find_images, read_image
 from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.preprocessing import fit_images
 
 from .contact_sheet import contact_sheet
 
@@ -33,8 +35,8 @@ def check_free(folder: Path) -> None:
     Raises:
         ConfigError: there is a file, a folder that holds something, or no folder above it that can be written.
     """
-    if (folder.is_symlink() or folder.exists()) and not (folder.is_dir() and not any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        what = "is a link" if folder.is_symlink() else "is not empty" if folder.is_dir() else "is a file"
         raise ConfigError(f"expected a new or an empty folder, but {folder} {what}; give another --output")
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -100,9 +102,17 @@ def with_synthetic(images: ImageSet, path: Path) -> ImageSet:
     Raises:
         DataError, ImageError: see ``read_synthetic``.
     """
-    more = read_synthetic(path, images.classes, *images.images.shape[1:])
-    return ImageSet(
-        np.concatenate([images.images, more.images]), np.concatenate([images.labels, more.labels]), images.classes
+    return joined(images, read_synthetic(path, images.classes, *images.images.shape[1:]))
+
+
+def joined(real: ImageSet, generated: ImageSet) -> ImageSet:
+    """Return ``real`` and after them ``generated``, of the same classes and size; fitted if ``real`` is."""
+    if real.fitted is not None:
+        generated = replace(generated, images=fit_images(generated, real.fitted))
+    return replace(
+        real,
+        images=np.concatenate([real.images, generated.images]),
+        labels=np.concatenate([real.labels, generated.labels]),
     )
 
 

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
+
+from torch import nn
 
 from quillrt.runtime.errors import ConfigError
 
 from .checkpoint import load_checkpoint
 from .datasets import Splits
-from .loop import Teacher
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network to learn from.
+
+    Attributes:
+        module: gives logits (N, K) for the same images; it is not trained.
+        mean: subtracted from grey levels 0..1 for its input.
+        std: divisor after that.
+        weight: share of its answers in the loss, the labels have the rest.
+        temperature: by which both answers are softened.
+
+    Raises:
+        ConfigError: a number out of these bounds.
+    """
+
+    module: nn.Module
+    mean: float
+    std: float
+    weight: float = 0.5
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.weight <= 1 and 0 < self.temperature < math.inf):
+            raise ConfigError(
+                f"expected as weight of a teacher 0..1 and a positive temperature, "
+                f"found {self.weight} and {self.temperature}"
+            )
 
 
 def load_teacher(path: Path, splits: Splits, weight: float, temperature: float) -> Teacher:

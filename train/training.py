@@ -17,10 +17,11 @@ from .config import TrainConfig
 from .datasets import Splits
 from .distributed import World
 from .freezing import Freezing
-from .loop import Epoch, Loop, Teacher, Weights
+from .loop import Epoch, Loop, Weights
 from .models import build_model
 from .seeding import seeded
 from .state import fingerprint, load_state, save_state
+from .teaching import Teacher
 
 OnEpoch = Callable[[tuple[Epoch, ...], Weights], object]
 OnCheckpoint = Callable[[Checkpoint], object]

@@ -37,7 +37,18 @@ def test_an_interrupt_before_the_first_epoch_leaves_nothing_to_resume(quillrt, t
     monkeypatch.setattr("quillrt.train.loop.Loop.epoch", stop)
     code, out, err = quillrt("train", "--epochs", 1, "--output", tmp_path / "net.safetensors")
     assert (code, out, err) == (130, "", "")
-    assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors.toml"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_state_of_an_older_training_is_not_offered(quillrt, tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    (tmp_path / "net.safetensors.state").write_bytes(b"of another training")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quillrt.train.loop.Loop.epoch", stop)
+    assert quillrt("train", "--epochs", 1, "--output", path) == (130, "", "")
 
 
 def test_a_training_resumed_after_its_last_epoch_has_its_whole_table(quillrt, tmp_path, monkeypatch):

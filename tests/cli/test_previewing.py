@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,9 +31,13 @@ def digits():
 
 def test_preview_shows_images_and_their_variations(quillrt, tmp_path, digits):
     path = tmp_path / "new" / "sheet.png"
-    code, out, err = quillrt("preview", "--images", 3, "--draws", 4, "--augment", "light", "-o", path)
-    assert (code, out, err) == (0, "", f"wrote {path}\n")
-    assert [file.name for file in path.parent.iterdir()] == ["sheet.png"]
+    options = ("--images", 3, "--draws", 4, "--augment", "light", "-o", path)
+    assert quillrt("preview", *options) == (0, "", f"wrote {path}\n")
+    assert {file.name for file in path.parent.iterdir()} == {"sheet.png", "sheet.png.toml"}
+    first = path.read_bytes()
+    code, out, err = quillrt("preview", "--config", f"{path}.toml", "--json")
+    assert (code, json.loads(out), err) == (0, {"path": str(path), "images": 3, "draws": 4}, "")
+    assert path.read_bytes() == first
     found = cells(path, 3, 5)
     first = np.array([np.flatnonzero(digits.train.labels == label)[0] for label in range(3)])
     np.testing.assert_array_equal(found[:, 0], fit_images(digits.train.take(first), digits.preprocessing))

@@ -94,7 +94,7 @@ def test_a_folder_of_images_at_a_size_of_its_own(quillrt, draw, tmp_path):
         (("--classes", "1,x"), 1, "two or more different classes"),
         (("--per-class-real", 5000), 1, "images per class"),
         (("--steps", 0), 1, "at least 1"),
-        (("--lr", "nan"), 1, "lr must be positive"),
+        (("--lr", "nan"), 1, "lr must be in 0"),
         (("--count", 0), 2, "'--count'"),
         (("-o", "taken"), 1, "taken is not empty; give another --output"),
     ],

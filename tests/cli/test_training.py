@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -247,33 +246,3 @@ def test_few_images_a_teacher_another_size_and_denoising(trained, quillrt, tmp_p
     assert (recipe.height, recipe.width, recipe.denoise) == (32, 32, ("median", "levels"))
     code, _, err = quillrt("train", "--size", 32, "--teacher", trained[0], "-o", output)
     assert (code, "expected a teacher for images of" in err) == (1, True)
-
-
-def test_tensorboard_gets_every_epoch_or_is_asked_for(quillrt, tmp_path):
-    options = (
-        "train",
-        "--per-class",
-        3,
-        "--epochs",
-        2,
-        "--tensorboard",
-        tmp_path / "board",
-        "-o",
-        tmp_path / "m.safetensors",
-    )
-    code, _, err = quillrt(*options)
-    if find_spec("tensorboard") is None:
-        assert (code, "pip install 'quillrt[tensorboard]'" in err, err.count("\n")) == (1, True, 1)
-        return
-    assert code == 0, err
-    assert [file.stat().st_size > 100 for file in (tmp_path / "board").iterdir()] == [True]
-
-
-def test_preview_shows_each_image_and_its_variations(quillrt, tmp_path):
-    path = tmp_path / "sheet.png"
-    code, out, err = quillrt("preview", "--augment", "photo", "--images", 3, "--draws", 4, "-o", path)
-    assert (code, out) == (0, ""), err
-    with Image.open(path) as sheet:
-        assert sheet.width > sheet.height
-    code, _, err = quillrt("preview", "--vary", "spin=3", "-o", path)
-    assert (code, "expected NAME=NUMBER" in err) == (1, True)

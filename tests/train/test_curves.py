@@ -62,3 +62,9 @@ def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
     with pytest.raises(KeyError):
         plot_history(tmp_path / "h.png", [{"number": 1}], "title")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_any_script_stand_above_without_a_word(tmp_path, recwarn):
+    plot_history(tmp_path / "h.png", course([2, 1]), "cnn on folder:手書き $x$")
+    assert (tmp_path / "h.png").exists()
+    assert not recwarn.list

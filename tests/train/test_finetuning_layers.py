@@ -92,7 +92,7 @@ def test_a_teacher_of_another_recipe_pulls_towards_its_answers(quillnet, few_dig
     """With all weight on the teacher the labels do not matter: shuffled, they give the same weights."""
     from dataclasses import replace
 
-    from quillrt.train.loop import Teacher
+    from quillrt.train.teaching import Teacher
     from quillrt.train.training import Surroundings
 
     shuffled = replace(few_digits.train, labels=few_digits.train.labels[::-1].copy())

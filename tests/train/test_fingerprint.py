@@ -10,9 +10,9 @@ from torch import nn
 from quillrt.runtime.errors import CheckpointError
 from quillrt.train.config import TrainConfig
 from quillrt.train.freezing import Freezing
-from quillrt.train.loop import Teacher
 from quillrt.train.models import build_model
 from quillrt.train.seeding import seeded
+from quillrt.train.teaching import Teacher
 from quillrt.train.training import Surroundings, train
 
 PLAIN = TrainConfig(epochs=3, device="cpu")

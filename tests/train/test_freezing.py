@@ -59,14 +59,22 @@ def test_contradictions_are_refused(wrong):
 
 
 def test_check_names_what_a_pattern_could_match(cnn):
-    Freezing(("conv*",)).check(cnn, {"fc2.weight"})
+    Freezing(("conv*",)).check(cnn, {"fc2.weight"}, 1)
     with pytest.raises(ConfigError, match=r"matches one of conv1\.weight, .*, fc2\.bias, found 'block\*'"):
-        Freezing(("conv*", "block*")).check(cnn, set())
+        Freezing(("conv*", "block*")).check(cnn, set(), 1)
 
 
 def test_check_keeps_patterns_off_a_new_head(cnn):
     with pytest.raises(ConfigError, match=r"leaves fresh weights alone, but '\*\.weight' freezes fc2\.weight$"):
-        Freezing(("*.weight",)).check(cnn, {"fc2.weight", "fc2.bias"})
+        Freezing(("*.weight",)).check(cnn, {"fc2.weight", "fc2.bias"}, 1)
+
+
+@pytest.mark.parametrize(("freezing", "epochs"), [(Freezing(head_only=True), 9), (Freezing(unfreeze_every=2), 6)])
+def test_check_lets_nothing_fresh_stay_frozen(cnn, freezing, epochs):
+    """The fourth layer from the logits joins in epoch 7, if one joins after every two."""
+    with pytest.raises(ConfigError, match=r"expected fresh weights to be trained, but conv1\.weight stay frozen"):
+        freezing.check(cnn, {"conv1.weight"}, epochs)
+    Freezing(unfreeze_every=2).check(cnn, {"conv1.weight"}, 7)
 
 
 def test_frozen_norms_are_those_without_a_trained_parameter():

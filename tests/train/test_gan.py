@@ -96,7 +96,8 @@ def test_divergence_is_one_line(squares):
     [
         ({"steps": 0}, "steps must be at least 1"),
         ({"batch_size": 7}, "even and at least 2"),
-        ({"lr": float("nan")}, "lr must be positive"),
+        ({"lr": float("nan")}, "lr must be in 0"),
+        ({"lr": 1e39}, "lr must be in 0"),
         ({"device": "tpu"}, "device one of auto, cpu, cuda"),
     ],
 )

@@ -1,6 +1,7 @@
 """What a training does step by step, its options one by one."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from quillrt.train.datasets import Splits
 from quillrt.train.devices import check_compiler
 from quillrt.train.distributed import World
 from quillrt.train.freezing import Freezing
-from quillrt.train.loop import Loop, Teacher
+from quillrt.train.loop import Loop
 from quillrt.train.models import build_model
 from quillrt.train.policies import Augmentation
 from quillrt.train.seeding import seeded
+from quillrt.train.teaching import Teacher
 from quillrt.train.training import Surroundings, train, train_new
 
 SGD = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "device": "cpu"}
@@ -288,3 +290,13 @@ def test_a_single_image_of_each_part():
     module = build_model("cnn", 2, 8, 8)
     (epoch,) = train(module, Splits(part, part, part, recipe), TrainConfig(epochs=1, device="cpu"))
     assert math.isfinite(epoch.validation_loss)
+
+
+def test_a_last_image_that_would_be_alone_waits(few_digits):
+    """A batch norm has nothing to compare a single value with: on images of 6 x 6, quillnet's last field is 1 x 1."""
+    recipe = replace(few_digits.preprocessing, height=6, width=6)
+    splits = replace(few_digits, preprocessing=recipe, train=few_digits.train.take(np.arange(9)))
+    module = build_model("quillnet", 10, 6, 6)
+    (epoch,) = train(module, splits, TrainConfig(epochs=1, batch_size=4, device="cpu"))
+    assert math.isfinite(epoch.loss)
+    assert module.block1.norm.num_batches_tracked == 2

@@ -6,9 +6,9 @@ from PIL import Image
 
 from quillrt.runtime.errors import ConfigError, DataError, ImageError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.runtime.preprocessing import Preprocessing, fit_images
 from quillrt.train.folder import read_folder
-from quillrt.train.synthetic import check_free, fingerprint, read_synthetic, write_synthetic
+from quillrt.train.synthetic import check_free, fingerprint, joined, read_synthetic, write_synthetic
 
 CLASSES = ("T-shirt/top", "い", "a%b", "100")
 
@@ -111,3 +111,20 @@ def test_fingerprint_tells_images_labels_and_classes_apart(images):
     ]
     assert len({fingerprint(each) for each in (images, *others)}) == 5
     assert fingerprint(images.take(np.arange(12))) == fingerprint(images)
+
+
+def test_joining_fits_what_is_generated_and_nothing_twice(images):
+    recipe = Preprocessing(height=28, width=28, denoise=("median",), fit="character")
+    real = ImageSet(fit_images(images, recipe), images.labels, CLASSES, recipe)
+    both = joined(real, images)
+    assert both.fitted == recipe
+    np.testing.assert_array_equal(fit_images(both, recipe), np.concatenate([real.images, fit_images(images, recipe)]))
+    np.testing.assert_array_equal(both.labels, np.tile(images.labels, 2))
+    assert joined(images, images).fitted is None
+
+
+def test_a_link_is_no_free_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    with pytest.raises(ConfigError, match="is a link; give another --output"):
+        check_free(tmp_path / "link")
