@@ -22,6 +22,7 @@ from .seeding import seeded
 
 SCHEMA = 1
 _KEY = "quillrt"  # of the safetensors metadata, a map of strings to strings
+_LONGEST_REASON = 300  # characters; torch names every tensor that does not fit
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ class Checkpoint:
                 module = build_model(self.model, len(self.spec.labels), preprocessing.height, preprocessing.width)
             module.load_state_dict(self.weights, strict=True)
         except (QuillError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise CheckpointError(
-                f"expected weights of the model {self.model!r} for {len(self.spec.labels)} classes, but {error}"
+                f"expected weights of the model {self.model!r} for {len(self.spec.labels)} classes, but {reason}; "
+                "get the file again or train anew"
             ) from error
         return module.eval()
 
@@ -107,5 +110,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     except SpecError as error:
         raise CheckpointError(f"expected a checkpoint that quillrt wrote, but in {path} {error}") from error
-    checkpoint.module()
+    try:
+        checkpoint.module()
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return checkpoint

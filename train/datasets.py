@@ -156,10 +156,14 @@ def _default_root() -> Path:
 def _with_validation(rest: ImageSet, test: ImageSet, count: int, recipe: Preprocessing) -> Splits:
     train, validation = hold_out(rest, count)
     if not (len(train) and len(validation) and len(test)):
-        raise DataError(f"expected images for train, validation and test, but there are only {len(rest) + len(test)}")
+        raise DataError(
+            f"expected images for train, validation and test, but there are only {len(rest) + len(test)}; add some"
+        )
     mean, std = _mean_and_std(fit_images(train, recipe))
     if std == 0:
-        raise DataError(f"expected images with ink, but all {len(train)} training images are of one grey level")
+        raise DataError(
+            f"expected images with ink, but all {len(train)} training images are of one grey level; check them"
+        )
     return Splits(train, validation, test, replace(recipe, mean=mean, std=std))
 
 
