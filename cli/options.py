@@ -131,7 +131,11 @@ DataRoot = Annotated[
 Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads inside one query.")]
 Backend = Annotated[
     str | None,
-    typer.Option("--backend", help="tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-cpu or openvino."),
+    typer.Option(
+        "--backend",
+        help="tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-cpu or openvino; eager or torch-compile of a "
+        "checkpoint.",
+    ),
 ]
 PrecisionName = Annotated[str | None, typer.Option("--precision", help="Run this precision of the bundle.")]
 

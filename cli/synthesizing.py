@@ -26,7 +26,10 @@ def synthesize(
     ctx: typer.Context,
     dataset: Dataset = "digits",
     size: Annotated[
-        int, typer.Option("--size", help="Rows and columns to fit a folder's images to; other data sets have theirs.")
+        int,
+        typer.Option(
+            "--size", help="Rows and columns of a folder's images, a multiple of 4 from 16 to 64; others have theirs."
+        ),
     ] = 28,
     per_class_real: Annotated[
         int | None,

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from quillrt.train.distributed import World
     from quillrt.train.training import Surroundings
 
-Model = Annotated[str, typer.Option("--model", help="cnn, quillnet, rnn, or module:factory for your own network.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="cnn, quillnet, rnn, or module:factory, which returns your nn.Module for K, H, W."),
+]
 
 
 @with_options(options())
@@ -37,11 +40,12 @@ def train(
     **chosen: Any,
 ) -> None:
     """Train a network from scratch and judge it on the test part."""
+    config, recipe = settings(chosen), _recipe(size, denoise)  # what is wrong with these is told before torch is there
+    path = _start(chosen, Path("runs", f"{_file_name(dataset)}-{_file_name(model)}.safetensors"))
     from quillrt.train import training
     from quillrt.train.datasets import load_dataset
 
-    config, path = _start(chosen, Path("runs", f"{_file_name(dataset)}-{_file_name(model)}.safetensors"))
-    splits = _narrowed(load_dataset(dataset, chosen["data_root"], _recipe(size, denoise)), chosen)
+    splits = _narrowed(load_dataset(dataset, chosen["data_root"], recipe), chosen)
     with _joined(config) as world:
         report = Reporter(ctx, chosen, path, dataset, config, world)
         surroundings = _surroundings(chosen, path, splits, world)
@@ -80,6 +84,7 @@ def finetune(
     **chosen: Any,
 ) -> None:
     """Train a checkpoint on: other data, other classes, part of it frozen, or with a teacher."""
+    config, foreign_recipe = settings(chosen), _recipe(size or 28, denoise)
     from quillrt.runtime.spec import character_spec
     from quillrt.train import finetuning
     from quillrt.train.checkpoint import load_checkpoint
@@ -98,8 +103,8 @@ def finetune(
         raise ConfigError(f"expected --size and --denoise beside PyTorch weights (.pth) only; {checkpoint} has its own")
     start = None if foreign else load_checkpoint(checkpoint.path)
     name = dataset or (start and recorded_name(start.training)) or "digits"
-    config, path = _start(chosen, Path("runs", f"{checkpoint.path.stem}-on-{_file_name(name)}.safetensors"))
-    recipe = start.spec.preprocessing if start else _recipe(size or 28, denoise)
+    path = _start(chosen, Path("runs", f"{checkpoint.path.stem}-on-{_file_name(name)}.safetensors"))
+    recipe = start.spec.preprocessing if start else foreign_recipe
     splits = _narrowed(load_dataset(name, chosen["data_root"], recipe), chosen)
     with _joined(config) as world:
         report = Reporter(ctx, chosen, path, name, config, world)
@@ -127,15 +132,15 @@ def _file_name(name: str) -> str:
     return public_name(name).removeprefix("folder:").replace(":", ".")
 
 
-def _start(chosen: dict[str, Any], output: Path) -> tuple[TrainConfig, Path]:
-    """Return the settings and the path to write, once it is known that it can be written."""
-    config, path = settings(chosen), chosen["output"] or output
+def _start(chosen: dict[str, Any], output: Path) -> Path:
+    """Return the path to write, once it is known that it can be written, and take as many threads as are wanted."""
+    path: Path = chosen["output"] or output
     check_output(path, ".safetensors")
     if threads := chosen["threads"]:
         import torch
 
         torch.set_num_threads(threads)
-    return config, path
+    return path
 
 
 def _recipe(size: int, denoise: list[str] | None) -> Preprocessing:

@@ -11,8 +11,9 @@ import typer
 from quillrt.cli.model_files import ModelFile, checkpoint_file
 from quillrt.cli.options import Config, DataRoot, Debug, Json, Quiet, Seed
 from quillrt.cli.verbs import Option
+from quillrt.runtime.errors import ConfigError
 from quillrt.train.config import CLASS_WEIGHTS, DEVICES, OPTIMIZERS, TrainConfig
-from quillrt.train.policies import POLICIES, policy
+from quillrt.train.policies import POLICIES, Augmentation, policy
 from quillrt.train.schedules import SCHEDULES
 
 
@@ -20,10 +21,13 @@ def _flag(kind: Any, *names: str, **settings: Any) -> Any:
     return Annotated[kind, typer.Option(*names, **settings)]
 
 
+_AMOUNTS = ", ".join(field.name for field in fields(Augmentation))
 AUGMENT = Annotated[str, typer.Option("--augment", help="How images are varied: " + ", ".join(POLICIES) + ".")]
 VARY = Annotated[
     list[str] | None,
-    typer.Option("--vary", metavar="NAME=NUMBER", help="Change of the policy, as rotation=20; repeat for several."),
+    typer.Option(
+        "--vary", metavar="NAME=NUMBER", help=f"Change of the policy, as rotation=20; repeat. Names: {_AMOUNTS}."
+    ),
 ]
 SIZE = Annotated[int, typer.Option("--size", min=6, max=512, help="Rows and columns of the network's input.")]
 DENOISE = Annotated[
@@ -100,7 +104,12 @@ _TEACHING: dict[str, Option] = {
 }
 _RUNNING: dict[str, Option] = {
     "threads": (_flag(int | None, "--threads", min=1, max=1024, help="CPU threads."), None),
-    "resume": (_flag(bool, "--resume", help="Go on where the training that writes --output was stopped."), False),
+    "resume": (
+        _flag(
+            bool, "--resume", help="Go on where the training with the same options that writes --output was stopped."
+        ),
+        False,
+    ),
     "tensorboard": (_flag(Path | None, "--tensorboard", help="Folder for TensorBoard's event files."), None),
     "output": (
         _flag(Path | None, "--output", "-o", help="Checkpoint to write, .safetensors; default in runs/."),
@@ -123,8 +132,12 @@ def settings(chosen: dict[str, Any]) -> TrainConfig:
     """Return the settings of a training from a verb's parameters.
 
     Raises:
-        ConfigError: a value is out of bounds or unknown.
+        ConfigError: a value is out of bounds or unknown, or settings of a teacher come without one.
     """
+    if chosen["teacher"] is None and any(
+        chosen[name] != _TEACHING[name][1] for name in ("teacher_weight", "temperature")
+    ):
+        raise ConfigError("expected --teacher beside --teacher-weight and --temperature, found none; name a checkpoint")
     amounts = policy(chosen["augment"], chosen["vary"] or ())
     numbers = {field.name: chosen[field.name] for field in fields(TrainConfig) if field.name in _SETTINGS}
     return TrainConfig(**numbers, augmentation=amounts)

@@ -47,8 +47,10 @@ class Reporter:
 
     def matched(self, path: Path, found: Matched) -> None:
         """Say what of PyTorch weights did not fit."""
+        reshaped = [f"{name} {theirs}, not {ours}" for name, (theirs, ours) in found.reshaped.items()]
         for names, what in (
-            (found.fresh, "not in the file, or of another shape: fresh weights"),
+            ([name for name in found.fresh if name not in found.reshaped], "fresh weights, for the file lacks them"),
+            (reshaped, "fresh weights, for the file has them in another shape"),
             (found.unused, "not used"),
         ):
             if names and self._world.writes:

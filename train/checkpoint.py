@@ -94,8 +94,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open does not iterate
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise CheckpointError(f"expected a checkpoint (.safetensors) at {path}, but {error}; check the path") from error
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"expected a checkpoint (.safetensors), but {path} is damaged or of another kind ({error}); get it again"
+        ) from error
     try:
         meaning = json.loads(metadata[_KEY])
         if meaning["schema"] > SCHEMA:

@@ -81,12 +81,12 @@ class TrainConfig:
         for name, number, fits, wanted in (
             ("lr", self.lr, 0 < self.lr <= HIGHEST_LR, f"in 0..{HIGHEST_LR:g} (0 excluded)"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "in 0..1 (1 excluded)"),
-            ("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "not negative"),
-            ("warm-up", self.warmup, 0 <= self.warmup < self.epochs, f"in 0..{self.epochs}, the epochs (excluded)"),
+            ("weight decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "finite and not negative"),
+            ("warm-up", self.warmup, 0 <= self.warmup < self.epochs, f"at least 0 and below {self.epochs}, the epochs"),
             ("layer decay", self.layer_decay, 0 < self.layer_decay <= 1, "in 0..1 (0 excluded)"),
             ("label smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in 0..1 (1 excluded)"),
             ("share of the squared error", self.mse_share, 0 <= self.mse_share <= 1, "in 0..1"),
-            ("gradient norm", self.clip_norm, 0 <= self.clip_norm < math.inf, "not negative"),
+            ("gradient norm", self.clip_norm, 0 <= self.clip_norm < math.inf, "finite and not negative"),
             ("decay of the average", self.ema, 0 <= self.ema < 1, "in 0..1 (1 excluded)"),
             ("patience", self.patience, self.patience >= 0, "not negative"),
         ):

@@ -30,11 +30,10 @@ class Freezing:
     unfreeze_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.unfreeze_every < 0 or (self.head_only and self.unfreeze_every):
-            raise ConfigError(
-                "expected epochs (1 or more) between unfreezings, and not beside training the head only, "
-                f"found {self.unfreeze_every}"
-            )
+        if self.unfreeze_every < 0:
+            raise ConfigError(f"expected epochs between unfreezings, 0 for none, found {self.unfreeze_every}")
+        if self.head_only and self.unfreeze_every:
+            raise ConfigError("expected training of the head only or gradual unfreezing, found both; leave one out")
 
     def frozen(self, module: nn.Module, epoch: int) -> frozenset[str]:
         """Return the names of the parameters that stay as they are in ``epoch``, counted from 1."""

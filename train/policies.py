@@ -67,8 +67,11 @@ class Augmentation:
                 numbers[name] = int(text) if name == "crop" else float(text)
             except ValueError:
                 numbers[name] = math.nan
-            if name not in known or not math.isfinite(numbers[name]):
+            if name not in known:
                 raise ConfigError(f"expected NAME=NUMBER with a name out of {', '.join(known)}, found {change!r}")
+            if not math.isfinite(numbers[name]):
+                kind = "whole number" if name == "crop" else "number"
+                raise ConfigError(f"expected {name}=NUMBER with a finite {kind}, found {change!r}")
         return replace(self, **numbers)  # type: ignore[arg-type]
 
 

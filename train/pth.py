@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ class Matched:
     Attributes:
         checkpoint: the network with what fitted, the rest fresh.
         fresh: names in the network that the file lacks or has in another shape.
-        unused: names in the file that the network lacks or has in another shape.
+        reshaped: those of another shape, with the shape in the file and the one in the network.
+        unused: names in the file that the network lacks.
     """
 
     checkpoint: Checkpoint
     fresh: tuple[str, ...]
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     unused: tuple[str, ...]
 
 
@@ -46,7 +49,7 @@ def load_pth(path: Path, model: str, spec: ModelSpec, seed: int = 0) -> Matched:
         seed: of the weights that the file does not give.
 
     Raises:
-        CheckpointError: no file, no state dict, or nothing in it fits.
+        CheckpointError: no file, no state dict, nothing in it fits, or what fits are no finite floating-point numbers.
         ConfigError: no network has this name.
     """
     given = _state_dict(path)
@@ -60,11 +63,19 @@ def load_pth(path: Path, model: str, spec: ModelSpec, seed: int = 0) -> Matched:
             f"expected weights of {model} in {path}, but none has a name and shape that fits: "
             f"it holds {_some(given)}, {model} has {_some(own)}; choose another --model"
         )
+    for name, tensor in fitting.items():
+        if own[name].is_floating_point() and not (tensor.is_floating_point() and tensor.isfinite().all()):
+            kind = "NaN or infinity" if tensor.is_floating_point() else str(tensor.dtype)
+            raise CheckpointError(
+                f"expected finite floating-point weights in {path}, but {name} has {kind}; save the network again"
+            )
     module.load_state_dict(fitting, strict=False)
+    both = [name for name in own if name in given and name not in fitting]
     return Matched(
         Checkpoint.of(model, spec, module.state_dict(), {"pth": path.name}),
         tuple(name for name in own if name not in fitting),
-        tuple(name for name in given if name not in fitting),
+        {name: (tuple(given[name].shape), tuple(own[name].shape)) for name in both},
+        tuple(name for name in given if name not in own),
     )
 
 

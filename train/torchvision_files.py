@@ -101,12 +101,14 @@ def _download(name: str, source: RawSource, root: Path, missing: list[str]) -> N
     split = {} if source.split is None else {"split": source.split}
     from torchvision import datasets
 
+    there = root.exists()
     try:
         with redirect_stdout(sys.stderr):  # torchvision prints what it does; stdout is for results
             getattr(datasets, source.torch_class)(root, download=True, **split)
     except (OSError, RuntimeError, HTTPException, BadZipFile) as error:
         raw = root / source.torch_class / "raw"
-        for folder in (raw, raw.parent):  # torchvision makes them first; they shall not stay behind empty
+        made = [raw, raw.parent, *([] if there else [root])]
+        for folder in made:  # torchvision makes them first; they shall not stay behind empty
             with suppress(OSError):
                 folder.rmdir()
         arguments = ", ".join(["'ROOT'", *(f"{key}='{value}'" for key, value in split.items()), "download=True"])

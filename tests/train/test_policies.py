@@ -34,9 +34,20 @@ def test_every_amount_can_be_changed_and_has_bounds(name):
             policy("none", [f"{name}={wrong}"])
 
 
-@pytest.mark.parametrize("change", ["rotation", "rotation=", "rotation=a", "rotation=nan", "turn=3", "=3", "crop=1.5"])
-def test_what_is_no_change_is_refused(change):
-    with pytest.raises(ConfigError, match=rf"NAME=NUMBER with a name out of rotation, .* found '{change}'"):
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ("turn=3", "NAME=NUMBER with a name out of rotation, .*,"),
+        ("=3", "NAME=NUMBER with a name out of rotation, .*,"),
+        ("rotation", "rotation=NUMBER with a finite number,"),
+        ("rotation=", "rotation=NUMBER with a finite number,"),
+        ("rotation=a", "rotation=NUMBER with a finite number,"),
+        ("rotation=nan", "rotation=NUMBER with a finite number,"),
+        ("crop=1.5", "crop=NUMBER with a finite whole number,"),
+    ],
+)
+def test_what_is_no_change_is_refused(change, wanted):
+    with pytest.raises(ConfigError, match=rf"expected {wanted} found '{change}'"):
         policy("strong", [change])
 
 

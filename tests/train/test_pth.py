@@ -62,11 +62,30 @@ def test_what_does_not_fit_is_listed_and_fresh_by_seed(tmp_path, spec, weights):
     path = saved(tmp_path / "net.pth", weights)
     found, again, other = (load_pth(path, "quillnet", spec, seed) for seed in (1, 1, 2))
     assert found.fresh == ("block1.conv.weight", "head.weight")
-    assert found.unused == ("head.weight", "extra")
+    assert found.reshaped == {"head.weight": ((26, 96), (10, 96))}
+    assert found.unused == ("extra",)
     for name in ("block1.conv.weight", "head.weight"):
         assert torch.equal(found.checkpoint.weights[name], again.checkpoint.weights[name])
         assert not torch.equal(found.checkpoint.weights[name], other.checkpoint.weights[name])
     assert torch.equal(found.checkpoint.weights["head.bias"], weights["head.bias"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda tensor: tensor.to(torch.int8), r"head\.bias has torch\.int8; save"),
+        (lambda tensor: tensor / 0, r"head\.bias has NaN or infinity; save the network again"),
+    ],
+)
+def test_what_cannot_be_weights_is_refused(tmp_path, spec, weights, change, says):
+    path = saved(tmp_path / "net.pth", {**weights, "head.bias": change(weights["head.bias"])})
+    with pytest.raises(CheckpointError, match=says):
+        load_pth(path, "quillnet", spec)
+
+
+def test_half_precision_will_do(tmp_path, spec, weights):
+    path = saved(tmp_path / "net.pth", {name: t.half() if t.ndim else t for name, t in weights.items()})
+    assert load_pth(path, "quillnet", spec).fresh == ()
 
 
 def test_nothing_that_fits(tmp_path, spec, weights):

@@ -123,13 +123,13 @@ def test_failed_download_says_what_where_and_how(tmp_path, monkeypatch):
 
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # the port of `discard`: nobody answers
     with pytest.raises(DataError) as error:
-        read_source("mnist", tmp_path)
+        read_source("mnist", tmp_path / "new")
     message = str(error.value)
-    assert f"expected mnist in {tmp_path / 'MNIST' / 'raw'}, found no train-images-idx3-ubyte, " in message
+    assert f"expected mnist in {tmp_path / 'new' / 'MNIST' / 'raw'}, found no train-images-idx3-ubyte, " in message
     assert "refused" in message
     assert "from torchvision.datasets import MNIST; MNIST('ROOT', download=True)" in message
     assert "\n" not in message
-    assert not (tmp_path / "MNIST").exists()  # no empty folders stay
+    assert not (tmp_path / "new").exists()  # no empty folders stay
 
 
 def test_command_for_emnist_names_its_split(tmp_path, monkeypatch):
