@@ -5,20 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from quillrt.benchmarks.epoch_time import CONTESTS, main
 
 
 @pytest.mark.data
-def test_every_contest_has_a_line_and_its_ratio():
+def test_every_contest_has_a_line_and_its_ratio(script):
     root = os.environ.get("QUILLRT_DATA")
     if not root or not Path(root, "MNIST").is_dir():
         pytest.skip("MNIST is not in QUILLRT_DATA")
-    app = typer.Typer()
-    app.command()(main)
-    done = CliRunner().invoke(app, ["--images", "128", "--rounds", "1", "--threads", "1"])
+    done = script(main, "--images", 128, "--rounds", 1, "--threads", 1)
     assert done.exit_code == 0, done.output
     _, counts, *lines = done.stdout.splitlines()
     assert counts.startswith("128 images, batch 64, medians of 1 rounds")

@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from quillrt.benchmarks import transfer
 from quillrt.benchmarks.transfer import WAYS, Plan, Trained, read_rows, results, table
@@ -88,18 +86,16 @@ def test_table_gives_means_and_extremes_all_images_last():
     ]
 
 
-def test_goes_on_with_what_is_written(tmp_path, plan):
+def test_goes_on_with_what_is_written(tmp_path, plan, script):
     save_checkpoint(tmp_path / "start.safetensors", plan.start)
     lines = tmp_path / "rows.jsonl"
     command = ["--start", str(tmp_path / "start.safetensors"), "--output", str(lines), "--dataset", "digits"]
     command += ["--per-class", "2", "--seeds", "0", "--steps", "2", "--gan-steps", "1"]
-    app = typer.Typer()
-    app.command()(transfer.main)
-    first = CliRunner().invoke(app, command)
+    first = script(transfer.main, *command)
     assert first.exit_code == 0, first.output
     whole = lines.read_text()
     lines.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    assert CliRunner().invoke(app, command).exit_code == 0
+    assert script(transfer.main, *command).exit_code == 0
     again = [json.loads(line) for line in lines.read_text().splitlines()]
     before = [json.loads(line) for line in whole.splitlines()]
     assert [row | {"seconds": 0, "machine": ""} for row in again] == [
