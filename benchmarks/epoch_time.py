@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from quillrt.benchmarks.script import run
 from quillrt.train.config import TrainConfig
 from quillrt.train.datasets import Splits, load_dataset
 from quillrt.train.models import build_model
@@ -130,4 +131,4 @@ def _ratios(pairs: Iterable[tuple[float, float]]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

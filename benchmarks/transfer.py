@@ -21,6 +21,7 @@ import numpy as np
 import typer
 
 from quillrt.benchmarks.environment import describe, hardware_line
+from quillrt.benchmarks.script import run
 from quillrt.benchmarks.torch_sessions import EagerSession
 from quillrt.runtime.errors import DataError
 from quillrt.runtime.files import write_text
@@ -40,9 +41,11 @@ from quillrt.train.synthetic import joined
 from quillrt.train.training import train_new
 
 WAYS = ("scratch", "all layers", "head only", "gradual")
-# The best of ``_CANDIDATES`` by ``--rates`` at 20 images per class, seed 100.
+# The best of ``_CANDIDATES`` on the validation part at 20 images per class, seed 100.
 _RATES = {"scratch": 8e-3, "all layers": 4e-3, "head only": 1e-1, "gradual": 8e-3}
-_CANDIDATES = {way: (3e-2, 1e-1, 3e-1) if way == "head only" else (2e-3, 4e-3, 8e-3) for way in WAYS}
+_CANDIDATES = {way: (1e-2, 3e-2, 1e-1) if way == "head only" else (2e-3, 4e-3, 8e-3) for way in WAYS}
+_SIZES = [5, 20, 100, 0]  # images of each class, 0 for all
+_SEEDS = [0, 1, 2]
 _BATCH = 64
 _FEWEST_EPOCHS = 3
 _MOST_SYNTHETIC = 1_000  # images of each class
@@ -207,8 +210,10 @@ def main(
     output: Annotated[Path, typer.Option("--output", help="JSON lines to write, or to go on with.")],
     dataset: Annotated[str, typer.Option("--dataset")] = "emnist-letters",
     data_root: Annotated[Path | None, typer.Option("--data-root", envvar="QUILLRT_DATA")] = None,
-    per_class: Annotated[str, typer.Option("--per-class", help="Images of each class; 0 for all.")] = "5,20,100,0",
-    seeds: Annotated[str, typer.Option("--seeds")] = "0,1,2",
+    sizes: Annotated[
+        list[int], typer.Option("--per-class", min=0, help="Images of each class, 0 for all; repeat.")
+    ] = _SIZES,
+    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Repeat for several.")] = _SEEDS,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of a training, three epochs at least.")] = 600,
     gan_steps: Annotated[int, typer.Option("--gan-steps", min=1)] = GanConfig.steps,
     threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
@@ -221,14 +226,13 @@ def main(
     checkpoint = load_checkpoint(start)
     splits = load_dataset(dataset, data_root, checkpoint.spec.preprocessing)
     plan = Plan(checkpoint, public_name(dataset), splits, steps, gan_steps)
-    sizes, numbers = ([int(each) for each in text.split(",")] for text in (per_class, seeds))
     if rates:
-        for size, seed in product(sizes, numbers):
+        for size, seed in product(sizes, seeds):
             for way, lr, accuracy in searched(plan, size, seed):
                 typer.echo(f"{way}, {size or 'all'} per class, seed {seed}, rate {lr:g}: {accuracy:.2%}")
         return
     rows = read_rows(output)
-    for row in results(plan, sizes, numbers, rows):
+    for row in results(plan, sizes, seeds, rows):
         rows.append(row)
         write_text(output, "".join(f"{json.dumps(asdict(each))}\n" for each in rows))
         typer.echo(_said(row), err=True)
@@ -241,4 +245,4 @@ def _said(row: Trained) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

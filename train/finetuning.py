@@ -40,7 +40,7 @@ def finetune(
         classes: use these labels of ``splits`` alone.
         surroundings: progress, resuming, other processes, a teacher.
         on_epoch: told after each epoch what the checkpoint would be.
-        fresh: names of weights in ``checkpoint`` that nobody trained, which must not be frozen by a pattern.
+        fresh: names of weights in ``checkpoint`` that nobody trained, so that none may stay frozen.
 
     Raises:
         ConfigError: unknown classes, a pattern that matches nothing or fresh weights, or nothing left to train.

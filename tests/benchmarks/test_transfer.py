@@ -90,7 +90,7 @@ def test_goes_on_with_what_is_written(tmp_path, plan, script):
     save_checkpoint(tmp_path / "start.safetensors", plan.start)
     lines = tmp_path / "rows.jsonl"
     command = ["--start", str(tmp_path / "start.safetensors"), "--output", str(lines), "--dataset", "digits"]
-    command += ["--per-class", "2", "--seeds", "0", "--steps", "2", "--gan-steps", "1"]
+    command += ["--per-class", "2", "--seed", "0", "--steps", "2", "--gan-steps", "1"]
     first = script(transfer.main, *command)
     assert first.exit_code == 0, first.output
     whole = lines.read_text()
