@@ -44,7 +44,7 @@ WAYS = ("scratch", "all layers", "head only", "gradual")
 # The best of ``_CANDIDATES`` on the validation part at 20 images per class, seed 100.
 _RATES = {"scratch": 8e-3, "all layers": 4e-3, "head only": 1e-1, "gradual": 8e-3}
 _CANDIDATES = {way: (1e-2, 3e-2, 1e-1) if way == "head only" else (2e-3, 4e-3, 8e-3) for way in WAYS}
-_SIZES = [5, 20, 100, 0]  # images of each class, 0 for all
+_SIZES = [5, 20, 100, 500, 0]  # images of each class, 0 for all
 _SEEDS = [0, 1, 2]
 _BATCH = 64
 _FEWEST_EPOCHS = 3

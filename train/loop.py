@@ -174,12 +174,13 @@ class Loop:
         grey = self._train.grey(mine)
         if self._augment is not None:
             grey = self._augment(grey)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=config.amp):
+        lower = torch.autocast(self._device.type, torch.bfloat16, enabled=config.amp)
+        with lower:
             logits = self._runner(self._train.normalized(grey)).float()
         losses = self._loss(logits, labels)
         if (teacher := self._teacher) is not None:
-            with torch.no_grad():
-                answers = teacher.module((grey - teacher.mean) / teacher.std)
+            with torch.no_grad(), lower:
+                answers = teacher.module((grey - teacher.mean) / teacher.std).float()
             taught = distillation(logits, answers, teacher.temperature)
             losses = (1 - teacher.weight) * losses + teacher.weight * taught
         weights = self._loss.weights(labels)

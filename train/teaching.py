@@ -61,6 +61,6 @@ def load_teacher(path: Path, splits: Splits, weight: float, temperature: float) 
     if theirs != wanted:
         raise ConfigError(
             f"expected a teacher for images of height, width and denoising {wanted}, but {path} takes {theirs}; "
-            "choose another --teacher"
+            "choose another --teacher, or its --size and --denoise"
         )
     return Teacher(checkpoint.module(), recipe.mean, recipe.std, weight, temperature)

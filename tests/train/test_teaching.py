@@ -6,7 +6,7 @@ import torch
 from quillrt.runtime.errors import CheckpointError, ConfigError
 from quillrt.train.checkpoint import save_checkpoint
 from quillrt.train.config import TrainConfig
-from quillrt.train.teaching import load_teacher
+from quillrt.train.teaching import Teacher, load_teacher
 from quillrt.train.training import Surroundings, train_new
 
 
@@ -32,6 +32,15 @@ def test_the_whole_loss_of_a_teacher_makes_an_imitator(tmp_path, digits, few_dig
     history = train_new("cnn", few_digits, config, Surroundings(teacher=teacher)).training["history"]
     assert history[-1]["loss"] < 0.3 * history[0]["loss"]
     assert history[-1]["accuracy"] < 0.5
+
+
+@pytest.mark.parametrize(("amp", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_teacher_computes_as_its_student_does(few_digits, untrained, amp, dtype):
+    module, seen = untrained.module(), set()
+    module.register_forward_hook(lambda module, images, logits: seen.add(logits.dtype))
+    teacher = Teacher(module, untrained.spec.preprocessing.mean, untrained.spec.preprocessing.std)
+    train_new("cnn", few_digits, TrainConfig(epochs=1, amp=amp, device="cpu"), Surroundings(teacher=teacher))
+    assert seen == {dtype}
 
 
 @pytest.mark.parametrize("classes", ["0123456798", "01"])
