@@ -1,17 +1,10 @@
-"""Ranges of activations, collected by onnxruntime's calibrators one batch at a time."""
+"""The values of activations on real samples, and from them a table of ranges."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import tempfile
-from collections.abc import Iterator
-from contextlib import redirect_stdout
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from quillrt.runtime.errors import CalibrationError
 from quillrt.runtime.imageset import ImageSet
@@ -20,16 +13,102 @@ from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 from quillrt.runtime.versions import versions
 
+from .histogram import Histogram
+from .methods import Method
 from .samples import sample_hashes
-from .table import CalibrationTable
+from .table import CalibrationTable, Observed
 
 if TYPE_CHECKING:
     import onnx
 
-METHODS = ("minmax", "entropy", "percentile")
-# As in TensorRT's entropy calibration (S. Migacz, "8-bit Inference with TensorRT", GTC 2017): 2048 bins, 128 levels.
-_BINS, _LEVELS = 2048, 128
+_AROUND = ("Conv", "Gemm", "MatMul")  # what INT8 may compute
 _BATCH = 32
+_SUMMARY_BINS = 16
+
+
+def collect(
+    model: onnx.ModelProto, spec: ModelSpec, samples: ImageSet, track: Track = no_progress
+) -> dict[str, Histogram]:
+    """Run ``model`` on ``samples`` and return the values before and after every operator that INT8 may compute.
+
+    All methods find their ranges in what one pass counts, and what is kept does not grow with the number of samples.
+
+    Args:
+        model: the FP32 graph.
+        spec: its input and preprocessing.
+        samples: images from the training part, fitted or as they came.
+        track: shows progress.
+
+    Raises:
+        CalibrationError: a graph without such operators, or values that are not finite.
+        SpecError: another recipe than the spec's fitted the samples.
+    """
+    import onnx
+    import onnxruntime
+
+    wanted, image = activations(model), spec.input.name
+    if not wanted:
+        raise CalibrationError(f"expected operators out of {', '.join(_AROUND)} in the graph, found none to calibrate")
+    names = sorted(wanted - {image})
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    outputs = {output.name for output in model.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = {name: Histogram() for name in sorted(wanted)}
+    fitted = fit_images(samples, spec.preprocessing)
+    starts = range(0, len(samples), _BATCH)
+    for start in track(starts, "calibrating", len(starts)):
+        batch = normalize(fitted[start : start + _BATCH], spec.preprocessing, spec.channels)
+        values = {image: batch, **dict(zip(names, session.run(names, {image: batch}), strict=True))}
+        for name, histogram in found.items():
+            try:
+                histogram.add(values[name])
+            except CalibrationError as error:
+                raise CalibrationError(
+                    f"{error} in {name} for images {start} to {start + len(batch) - 1}; "
+                    "check the weights and the preprocessing"
+                ) from error
+    return found
+
+
+def activations(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the tensors before and after each operator that INT8 may compute."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.op_type in _AROUND]
+    return {name for node in nodes for name in (*node.input[:2], *node.output)} - constants
+
+
+def fingerprint(model: onnx.ModelProto) -> str:
+    """Return the sha256 of the graph and its weights, by which a table knows its model."""
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+def tabulate(
+    histograms: Mapping[str, Histogram],
+    model: onnx.ModelProto,
+    spec: ModelSpec,
+    samples: ImageSet,
+    dataset: str,
+    method: Method,
+) -> CalibrationTable:
+    """Return the table of the ranges that ``method`` finds in ``histograms``, collected with the other arguments."""
+    return CalibrationTable(
+        method=method.name,
+        percentile=method.percentile if method.name == "percentile" else None,
+        ranges={name: method.range_of(histogram) for name, histogram in histograms.items()},
+        observed={
+            name: Observed(histogram.low, histogram.high, histogram.summary(_SUMMARY_BINS))
+            for name, histogram in histograms.items()
+        },
+        samples=sample_hashes(samples),
+        dataset=dataset,
+        model_sha256=fingerprint(model),
+        preprocessing=spec.preprocessing,
+        tools=versions("quillrt", "onnxruntime"),
+    )
 
 
 def calibrate(
@@ -37,82 +116,21 @@ def calibrate(
     spec: ModelSpec,
     samples: ImageSet,
     dataset: str,
-    method: str = "minmax",
-    percentile: float = 99.999,
+    method: Method | None = None,
     track: Track = no_progress,
 ) -> CalibrationTable:
-    """Run ``model`` on ``samples`` and return the ranges around every operator that INT8 may compute.
+    """Return the ranges of ``model``'s activations on ``samples``: ``collect``, then ``tabulate``.
 
     Args:
         model: the FP32 graph.
         spec: its input and preprocessing.
         samples: images from the training part, fitted or as they came.
         dataset: name of their data set, for the record.
-        method: ``minmax``, ``entropy`` (least Kullback-Leibler divergence) or ``percentile``.
-        percentile: for ``percentile``: the share of values kept, 50 < percentile <= 100.
+        method: how ranges are found; ``None`` for the extremes.
         track: shows progress.
 
     Raises:
-        CalibrationError: unknown method, percentile out of its range, or a graph without operators to quantize.
+        CalibrationError: see ``collect``.
         SpecError: another recipe than the spec's fitted the samples.
     """
-    if method not in METHODS:
-        raise CalibrationError(f"expected a method out of {', '.join(METHODS)}, found {method!r}")
-    if not 50 < percentile <= 100:
-        raise CalibrationError(f"expected a percentile above 50 and up to 100, found {percentile}")
-    fitted = fit_images(samples, spec.preprocessing)
-    data = model.SerializeToString(deterministic=True)
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # the calibrators print what they do
-        calibrator = _calibrator(data, Path(folder), method, percentile)
-        starts = range(0, len(samples), _BATCH)
-        for start in track(starts, "calibrating", len(starts)):
-            images = fitted[start : start + _BATCH]
-            calibrator.collect_data(_One(spec.input.name, normalize(images, spec.preprocessing, spec.channels)))
-        collected = calibrator.compute_data().data
-    return CalibrationTable(
-        method=method,
-        percentile=percentile if method == "percentile" else None,
-        ranges={name: _range(collected[name].range_value) for name in sorted(collected)},
-        samples=sample_hashes(samples),
-        dataset=dataset,
-        model_sha256=hashlib.sha256(data).hexdigest(),
-        preprocessing=spec.preprocessing,
-        tools=versions("quillrt", "onnxruntime"),
-    )
-
-
-def _calibrator(model: bytes, folder: Path, method: str, percentile: float) -> Any:
-    import onnxruntime
-    from onnxruntime.quantization import CalibrationMethod, create_calibrator
-
-    onnxruntime.set_default_logger_severity(3)  # the calibrators' sessions would warn of what they do not use
-    (folder / "model.onnx").write_bytes(model)
-    kinds = {
-        "minmax": (CalibrationMethod.MinMax, {}),
-        "entropy": (CalibrationMethod.Entropy, {"num_bins": _BINS, "num_quantized_bins": _LEVELS}),
-        "percentile": (CalibrationMethod.Percentile, {"num_bins": _BINS, "percentile": percentile}),
-    }
-    kind, settings = kinds[method]
-    return create_calibrator(
-        folder / "model.onnx",
-        op_types_to_calibrate=["Conv", "Gemm", "MatMul"],
-        augmented_model_path=str(folder / "augmented.onnx"),
-        calibrate_method=kind,
-        providers=["CPUExecutionProvider"],
-        extra_options=settings,
-    )
-
-
-def _range(pair: tuple[NDArray[np.float32], NDArray[np.float32]]) -> tuple[float, float]:
-    low, high = (float(np.asarray(value).reshape(())) for value in pair)
-    return low, high
-
-
-class _One:
-    """A reader of one batch, which is how onnxruntime's calibrators are fed without keeping all activations."""
-
-    def __init__(self, name: str, batch: NDArray[np.float32]) -> None:
-        self._batches: Iterator[dict[str, NDArray[np.float32]]] = iter([{name: batch}])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._batches, None)
+    return tabulate(collect(model, spec, samples, track), model, spec, samples, dataset, method or Method())

@@ -8,14 +8,21 @@ import numpy as np
 
 from quillrt.runtime.errors import CalibrationError
 from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.preprocessing import Preprocessing
 
 
 def draw_samples(training: ImageSet, count: int, seed: int = 0) -> ImageSet:
     """Return ``count`` images of ``training``, the classes as equally often as their sizes allow, in random order.
 
     Raises:
-        CalibrationError: there are fewer images than ``count``, or ``count`` is not positive.
+        CalibrationError: a class has no image, there are fewer images than ``count``, or ``count`` is not positive.
     """
+    images = np.bincount(training.labels, minlength=len(training.classes))
+    if not images.all():
+        empty = training.classes[int(np.argmin(images))]
+        raise CalibrationError(
+            f"expected images of each class in the training part, found none of {empty!r}; add some or drop the class"
+        )
     if not 0 < count <= len(training):
         raise CalibrationError(
             f"expected 1 to {len(training)} calibration samples, the size of the training part, found {count}"
@@ -30,6 +37,13 @@ def draw_samples(training: ImageSet, count: int, seed: int = 0) -> ImageSet:
         rank[of_class] = np.arange(of_class.size)
     dealt = shuffled[np.argsort(rank, kind="stable")[:count]]
     return training.take(rng.permutation(dealt))
+
+
+def random_samples(classes: tuple[str, ...], recipe: Preprocessing, count: int, seed: int = 0) -> ImageSet:
+    """Return ``count`` images of noise: for trying engines out where no data are, never for their accuracy."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (count, recipe.height, recipe.width), np.uint8)
+    return ImageSet(images, np.arange(count) % len(classes), classes, fitted=recipe)
 
 
 def sample_hashes(samples: ImageSet) -> tuple[str, ...]:

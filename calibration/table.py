@@ -13,7 +13,26 @@ from quillrt.runtime.errors import CalibrationError, QuillError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.preprocessing import Preprocessing
 
-SCHEMA = 1
+SCHEMA = 2
+IMPORTED = "imported"
+RANDOM_DATA = "random data"
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What an activation was seen to be.
+
+    Attributes:
+        lowest: of all values.
+        highest: of all values.
+        counts: of values in equal bins from ``lowest`` to ``highest``.
+    """
+
+    lowest: float
+    highest: float
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -21,11 +40,12 @@ class CalibrationTable:
     """Ranges of a model's activations on real samples.
 
     Attributes:
-        method: ``minmax``, ``entropy`` or ``percentile``.
+        method: one of ``METHODS``, or ``imported`` for ranges that another tool found.
         percentile: the share of values kept, in percent, for ``percentile``; else ``None``.
-        ranges: tensor name to its lowest and highest value.
+        ranges: tensor name to the lowest and the highest value that are not clipped.
+        observed: tensor name to the values it had; empty for imported ranges.
         samples: hash of each image, in the order they were fed.
-        dataset: where the images come from.
+        dataset: where the images come from, ``RANDOM_DATA`` for noise.
         model_sha256: of the FP32 ONNX graph the ranges belong to.
         preprocessing: how the images became input.
         tools: name and version of what collected the ranges.
@@ -33,7 +53,8 @@ class CalibrationTable:
 
     method: str
     percentile: float | None
-    ranges: Mapping[str, tuple[float, float]]
+    ranges: Mapping[str, Range]
+    observed: Mapping[str, Observed]
     samples: tuple[str, ...]
     dataset: str
     model_sha256: str
@@ -41,8 +62,22 @@ class CalibrationTable:
     tools: Mapping[str, str]
 
     def to_json(self) -> str:
-        """Return the table as indented JSON, the same bytes for equal tables."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+        """Return the table as JSON, a line for each tensor; the same bytes for equal tables."""
+        data = asdict(self)
+        ranges, observed = data.pop("ranges"), data.pop("observed")
+        head = "".join(f'  "{name}": {_compact(value)},\n' for name, value in {"schema": SCHEMA, **data}.items())
+        lines = [
+            f"    {json.dumps(name)}: {_compact({'range': ranges[name], **observed.get(name, {})})}" for name in ranges
+        ]
+        return f'{{\n{head}  "tensors": {{\n' + ",\n".join(lines) + "\n  }\n}\n"
+
+    @property
+    def origin(self) -> str:
+        """How the ranges were found, in a few words."""
+        if self.method == IMPORTED:
+            return f"imported from {self.dataset}"
+        share = "" if self.percentile is None else f" {self.percentile:g}"
+        return f"{self.method}{share} on {len(self.samples)} images of {self.dataset}"
 
     @property
     def fingerprint(self) -> str:
@@ -76,9 +111,20 @@ class CalibrationTable:
             schema = data.pop("schema")
             if schema != SCHEMA:
                 raise CalibrationError(f"expected schema {SCHEMA}, found {schema}; calibrate again with this quillrt")
-            ranges = {name: (float(low), float(high)) for name, (low, high) in data["ranges"].items()}
-            fields = {**data, "ranges": ranges, "samples": tuple(data["samples"])}
-            table = cls(**{**fields, "preprocessing": Preprocessing.from_json(data["preprocessing"])})
+            tensors = data.pop("tensors")
+            table = cls(
+                **{
+                    **data,
+                    "ranges": {name: _pair(tensor.pop("range")) for name, tensor in tensors.items()},
+                    "observed": {
+                        name: Observed(**{**tensor, "counts": tuple(tensor["counts"])})
+                        for name, tensor in tensors.items()
+                        if tensor
+                    },
+                    "samples": tuple(data["samples"]),
+                    "preprocessing": Preprocessing.from_json(data["preprocessing"]),
+                }
+            )
         except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
             raise CalibrationError(f"expected a calibration table, but {path} is malformed: {error}") from error
         for name, (low, high) in table.ranges.items():
@@ -104,3 +150,12 @@ class CalibrationTable:
                 f"expected a calibration table made with {preprocessing}, found one made with "
                 f"{self.preprocessing}; calibrate again"
             )
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, allow_nan=False)
+
+
+def _pair(values: Any) -> Range:
+    low, high = values
+    return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Verbs between training and the device: calibrate, compile, verify."""
+"""The verbs compile and verify: from a model to a bundle with its proof."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
-from quillrt.cli.model_files import BundleFile, ModelFile, checkpoint_file
+from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import (
     Config,
     DataRoot,
@@ -22,71 +22,23 @@ from quillrt.cli.options import (
     config_beside,
     save_config,
 )
+from quillrt.cli.source_options import (
+    Denoise,
+    Fit,
+    Labels,
+    Mean,
+    Method,
+    Percentile,
+    RandomData,
+    Samples,
+    SourceFile,
+    Std,
+    images_of,
+    load,
+)
 
 if TYPE_CHECKING:
-    from quillrt.compile.pipeline import Images
-    from quillrt.compile.source import Source
     from quillrt.compile.verify import Verdict
-
-SourceFile = Annotated[
-    ModelFile,
-    typer.Argument(
-        metavar="SOURCE", parser=checkpoint_file, help="A checkpoint (.safetensors), models:NAME or an ONNX file."
-    ),
-]
-Labels = Annotated[str | None, typer.Option("--labels", help="For an ONNX file: its classes, as in A,B,C.")]
-Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std.")]
-Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std.")]
-Fit = Annotated[
-    str | None, typer.Option("--fit", help="For an ONNX file: character (as MNIST was made), emnist or resize.")
-]
-Denoise = Annotated[
-    list[str] | None,
-    typer.Option("--denoise", help="For an ONNX file: median, gaussian, otsu or levels; repeat, in their order."),
-]
-Method = Annotated[str, typer.Option("--method", help="minmax, entropy or percentile.")]
-Percentile = Annotated[float, typer.Option("--percentile", help="For --method percentile: share of values kept.")]
-Samples = Annotated[
-    int | None,
-    typer.Option("--samples", min=1, help="Images that calibrate, drawn by class. Default: 512, or all there are."),
-]
-
-
-def calibrate(
-    ctx: typer.Context,
-    source: SourceFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The table to write.")] = Path("runs/calibration.json"),
-    dataset: ModelDataset = None,
-    data_root: DataRoot = None,
-    labels: Labels = None,
-    mean: Mean = None,
-    std: Std = None,
-    fit: Fit = None,
-    denoise: Denoise = None,
-    method: Method = "minmax",
-    percentile: Percentile = 99.999,
-    samples: Samples = None,
-    seed: Seed = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    config: Config = None,
-    debug: Debug = False,
-) -> None:
-    """Collect the ranges of a model's activations on real training images."""
-    from quillrt.compile.pipeline import CompileConfig, calibrate_source
-
-    check_output(output, ".json")
-    loaded = _load(source.path, labels, mean, std, fit, denoise)
-    settings = CompileConfig(method=method, percentile=percentile, samples=samples, seed=seed)
-    table = calibrate_source(loaded, _images(loaded, dataset, data_root), settings, tracker(quiet))
-    table.save(output)
-    save_config(ctx, config_beside(output))
-    if as_json:
-        print_json({"path": str(output), "fingerprint": table.fingerprint, **asdict(table)})
-        return
-    rows = [(name, f"{low:.4g}", f"{high:.4g}") for name, (low, high) in table.ranges.items()]
-    title = f"{output}: {table.method} on {len(table.samples)} images of {table.dataset}"
-    print_table(title, ("tensor", "lowest", "highest"), rows)
 
 
 def compile(  # noqa: A001 - the verb's name
@@ -110,6 +62,7 @@ def compile(  # noqa: A001 - the verb's name
     method: Method = "minmax",
     percentile: Percentile = 99.999,
     samples: Samples = None,
+    random_data: RandomData = False,
     labels: Labels = None,
     mean: Mean = None,
     std: Std = None,
@@ -122,6 +75,7 @@ def compile(  # noqa: A001 - the verb's name
     debug: Debug = False,
 ) -> None:
     """Compile a checkpoint or an ONNX classifier to one bundle: graphs, engines, the proof that they agree."""
+    from quillrt.calibration.methods import Method
     from quillrt.calibration.table import CalibrationTable
     from quillrt.compile.engines import buildable
     from quillrt.compile.graphs import PRECISIONS
@@ -131,17 +85,17 @@ def compile(  # noqa: A001 - the verb's name
     settings = CompileConfig(
         precisions=tuple(Precision.parse(p) for p in precision) if precision else PRECISIONS,
         targets=tuple(target) if target else ("onnxruntime-cpu", *buildable()),
-        method=method,
-        percentile=percentile,
+        method=Method(method, percentile),
         samples=samples,
+        random_data=random_data,
         seed=seed,
     )
     output = output or source.beside(".quill")
     check_output(output, ".quill")
     table = None if calibration is None else CalibrationTable.load(calibration)
     note(f"exporting {source}", quiet)
-    loaded = _load(source.path, labels, mean, std, fit, denoise)
-    images = _images(loaded, dataset, data_root)
+    loaded = load(source.path, labels, mean, std, fit, denoise)
+    images = images_of(loaded, dataset, data_root)
     bundle, verdicts = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
     save_config(ctx, config_beside(output))
     if as_json:
@@ -181,32 +135,6 @@ def verify(
         raise AccuracyError(f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}")
 
 
-def _load(
-    source: Path,
-    labels: str | None,
-    mean: float | None,
-    std: float | None,
-    fit: str | None,
-    denoise: list[str] | None,
-) -> Source:
-    from quillrt.compile.source import load_source
-    from quillrt.runtime.preprocessing import Preprocessing
-
-    settings = {"mean": mean, "std": std, "fit": fit, "denoise": tuple(denoise) if denoise else None}
-    given = {key: value for key, value in settings.items() if value is not None}
-    names = None if labels is None else tuple(label.strip() for label in labels.split(","))
-    return load_source(source, names, Preprocessing(**given) if given else None)  # type: ignore[arg-type]
-
-
-def _images(source: Source, dataset: str | None, data_root: Path | None) -> Images:
-    from quillrt.compile.pipeline import Images
-    from quillrt.train.datasets import load_dataset_for, public_name
-
-    training = source.checkpoint.training if source.checkpoint else {}
-    name, splits = load_dataset_for(source.spec, training, dataset, data_root)
-    return Images(public_name(name), splits.train, splits.validation)
-
-
 def _print_verdicts(title: str, verdicts: tuple[Verdict, ...]) -> None:
     columns = ("file", "backend", "accuracy", "drop (points)", "McNemar p", "agreement", "largest |Δ logit|", "n", "")
     print_table(title, columns, [_row(v) for v in verdicts])
@@ -221,4 +149,4 @@ def _row(v: Verdict) -> tuple[str, ...]:
     return (v.path, v.backend, *figures, f"{v.max_difference:.2g}", str(v.n), v.fault or "ok")
 
 
-VERBS = (calibrate, compile, verify)
+VERBS = (compile, verify)

@@ -105,6 +105,8 @@ def inspect(
     print_table(
         title, ("file", "precision", "runs on", "builds for", "products built in", "KiB", "validation accuracy"), rows
     )
+    for origin in dict.fromkeys(e.calibrated for e in manifest.entries if e.calibrated):
+        typer.echo(f"INT8 ranges: {origin}")
 
 
 def _accuracy(measured: Any) -> str:

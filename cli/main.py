@@ -7,7 +7,18 @@ import sys
 
 import typer
 
-from quillrt.cli import compiling, demo, device, evaluating, measuring, pretrained, previewing, synthesizing, training
+from quillrt.cli import (
+    calibrating,
+    compiling,
+    demo,
+    device,
+    evaluating,
+    measuring,
+    pretrained,
+    previewing,
+    synthesizing,
+    training,
+)
 from quillrt.cli.options import debugging
 from quillrt.runtime.errors import QuillError
 
@@ -37,7 +48,18 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
         raise typer.Exit
 
 
-for group in (training, previewing, synthesizing, evaluating, compiling, device, measuring, pretrained, demo):
+for group in (
+    training,
+    previewing,
+    synthesizing,
+    evaluating,
+    calibrating,
+    compiling,
+    device,
+    measuring,
+    pretrained,
+    demo,
+):
     for verb in group.VERBS:
         app.command()(verb)
 

@@ -89,4 +89,5 @@ def _file(graph: Entry, built: BuiltEngine) -> File:
             "products": found,
         },
         calibration=graph.calibration,
+        calibrated=graph.calibrated,
     )

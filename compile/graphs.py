@@ -42,12 +42,12 @@ def typed_graphs(
         files.append(_file(typed, "fp16", Precision.FP16, ("onnxruntime-cuda", "onnxruntime-cpu"), FAMILIES))
     if Precision.INT8 in precisions and table is not None:
         typed, taken = quantize_int8(source.graph, table.ranges, TENSORRT)
-        files.append(_file(typed, "int8.tensorrt", Precision.INT8, (), FAMILIES, table.fingerprint))
+        files.append(_file(typed, "int8.tensorrt", Precision.INT8, (), FAMILIES, table))
         decisions[files[-1][0].path] = taken
         if "onnxruntime-cpu" in targets:
             typed, taken = quantize_int8(source.graph, table.ranges, ONNXRUNTIME_CPU)
             name, backends = "int8.onnxruntime-cpu", ("onnxruntime-cpu",)
-            files.append(_file(typed, name, Precision.INT8, backends, (), table.fingerprint))
+            files.append(_file(typed, name, Precision.INT8, backends, (), table))
             decisions[files[-1][0].path] = taken
     return files, decisions
 
@@ -58,7 +58,7 @@ def _file(
     precision: Precision,
     backends: tuple[str, ...],
     builders: tuple[str, ...],
-    calibration: str | None = None,
+    table: CalibrationTable | None = None,
 ) -> File:
     import onnx
 
@@ -77,5 +77,6 @@ def _file(
         backends=backends,
         typed_for=builders,
         tools=versions("quillrt", "onnx", "onnxruntime"),
-        calibration=calibration,
+        calibration=table.fingerprint if table else None,
+        calibrated=table.origin if table else "",
     )

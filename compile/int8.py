@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from quillrt.calibration.table import Range
 from quillrt.runtime.errors import CalibrationError
 
 if TYPE_CHECKING:
     import onnx
 
-Range = tuple[float, float]
 QUANTIZABLE = ("Conv", "Gemm", "MatMul")
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from quillrt.calibration.collect import calibrate
-from quillrt.calibration.samples import draw_samples
-from quillrt.calibration.table import CalibrationTable
+from quillrt.calibration.methods import Method
+from quillrt.calibration.samples import draw_samples, random_samples
+from quillrt.calibration.table import RANDOM_DATA, CalibrationTable
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ConfigError
@@ -45,16 +46,16 @@ class CompileConfig:
         precisions: out of ``PRECISIONS``; FP32 is always made, as the reference.
         targets: out of ``TARGETS``: which INT8 graphs and which engines.
         method: how ranges are found if no table is given.
-        percentile: for the method ``percentile``.
         samples: how many images calibrate; ``None``: 512, or all there are.
+        random_data: calibrate on noise instead of training images; the bundle says so for ever.
         seed: of the draw of those images.
     """
 
     precisions: tuple[Precision, ...] = PRECISIONS
     targets: tuple[str, ...] = ("onnxruntime-cpu",)
-    method: str = "minmax"
-    percentile: float = 99.999
+    method: Method = field(default_factory=Method)
     samples: int | None = None
+    random_data: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,12 +79,22 @@ class Images:
 
 
 def calibrate_source(
-    source: Source, images: Images, config: CompileConfig, track: Track = no_progress
+    source: Source, images: Images | None, config: CompileConfig, track: Track = no_progress
 ) -> CalibrationTable:
-    """Return the ranges of ``source`` on samples of the training part."""
-    check_labels(source.spec, images.training)
+    """Return the ranges of ``source`` on samples of the training part, or on noise where that is asked for.
+
+    Raises:
+        CalibrationError: no images and no noise either, or see ``draw_samples`` and ``collect``.
+    """
+    spec = source.spec
+    if images is None and not config.random_data:
+        raise CalibrationError("expected training images to calibrate on, found none; name a data set")
+    if images is None or config.random_data:
+        samples = random_samples(spec.labels, spec.preprocessing, config.samples or _SAMPLES, config.seed)
+        return calibrate(source.graph, spec, samples, RANDOM_DATA, config.method, track)
+    check_labels(spec, images.training)
     samples = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
-    return calibrate(source.graph, source.spec, samples, images.dataset, config.method, config.percentile, track)
+    return calibrate(source.graph, spec, samples, images.dataset, config.method, track)
 
 
 def compile_bundle(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quillrt.calibration.collect import fingerprint
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.errors import BundleError, ExportError, QuillError
 from quillrt.runtime.preprocessing import Preprocessing
@@ -45,7 +46,7 @@ class Source:
     @property
     def sha256(self) -> str:
         """Of the graph: what a calibration table belongs to."""
-        return hashlib.sha256(self.graph.SerializeToString(deterministic=True)).hexdigest()
+        return fingerprint(self.graph)
 
 
 def load_source(

@@ -30,6 +30,7 @@ class Entry:
         built_for: for an engine, what it fits (TensorRT's version, compute capabilities) and what it computes in
             (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels).
         calibration: fingerprint of the calibration table its ranges come from.
+        calibrated: how those ranges were found, in a few words.
         measured: accuracy and latency found when it was made, each with n and where.
     """
 
@@ -43,6 +44,7 @@ class Entry:
     tools: Mapping[str, str] = field(default_factory=dict)
     built_for: Mapping[str, Any] = field(default_factory=dict)
     calibration: str | None = None
+    calibrated: str = ""
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

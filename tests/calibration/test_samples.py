@@ -7,9 +7,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from quillrt.calibration.samples import draw_samples, sample_hashes
+from quillrt.calibration.samples import draw_samples, random_samples, sample_hashes
 from quillrt.runtime.errors import CalibrationError
 from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.preprocessing import Preprocessing
 
 
 def images_of(labels: list[int]) -> ImageSet:
@@ -52,3 +53,17 @@ def test_impossible_counts(count: int) -> None:
 def test_hashes_are_of_the_pixels() -> None:
     training = images_of([0, 1])
     assert sample_hashes(training)[1] == hashlib.sha256(bytes([1]) + bytes(15)).hexdigest()[:16]
+
+
+def test_a_class_without_images_is_named() -> None:
+    with pytest.raises(CalibrationError, match="none of 'b'"):
+        draw_samples(images_of([0, 2, 0]), 2)
+
+
+def test_noise_is_noise_of_the_right_size_and_a_seed_repeats_it() -> None:
+    recipe = Preprocessing(height=12, width=9)
+    noise = random_samples(("a", "b"), recipe, 50, seed=3)
+    assert noise.images.shape == (50, 12, 9)
+    assert noise.images.mean() == pytest.approx(127.5, abs=5)
+    assert sample_hashes(noise) == sample_hashes(random_samples(("a", "b"), recipe, 50, seed=3))
+    assert len(set(sample_hashes(noise))) == 50

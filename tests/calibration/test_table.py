@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from quillrt.calibration.table import CalibrationTable
+from quillrt.calibration.table import CalibrationTable, Observed
 from quillrt.runtime.errors import CalibrationError
 from quillrt.runtime.preprocessing import Preprocessing
 
@@ -14,6 +15,7 @@ TABLE = CalibrationTable(
     method="percentile",
     percentile=99.9,
     ranges={"image": (-0.5, 2.25), "relu1": (0.0, 3.0)},
+    observed={"image": Observed(-0.5, 3.0, (5, 0, 2)), "relu1": Observed(0.0, 3.5, (1, 1, 1))},
     samples=("0123456789abcdef",),
     dataset="digits",
     model_sha256="ab" * 32,
@@ -29,10 +31,18 @@ def test_round_trip(tmp_path) -> None:
     assert loaded.fingerprint == TABLE.fingerprint
 
 
+def test_ranges_that_another_tool_found_come_without_what_was_seen(tmp_path) -> None:
+    table = replace(TABLE, method="imported", observed={}, samples=())
+    table.save(tmp_path / "table.json")
+    assert CalibrationTable.load(tmp_path / "table.json") == table
+
+
 def test_people_can_read_it(tmp_path) -> None:
     TABLE.save(tmp_path / "table.json")
-    data = json.loads((tmp_path / "table.json").read_text())
-    assert data["ranges"]["relu1"] == [0.0, 3.0]
+    text = (tmp_path / "table.json").read_text()
+    data = json.loads(text)
+    assert data["tensors"]["relu1"] == {"range": [0.0, 3.0], "lowest": 0.0, "highest": 3.5, "counts": [1, 1, 1]}
+    assert sum("relu1" in line for line in text.splitlines()) == 1
     assert (data["method"], data["percentile"]) == ("percentile", 99.9)
 
 
@@ -56,11 +66,12 @@ def test_it_fits_its_own_model_only() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "expected schema 1, found 2"),
-        ({"ranges": {"image": [2.0, 1.0]}}, "finite and ordered"),
-        ({"ranges": {"image": [0.0, float("nan")]}}, "finite and ordered"),
-        ({"ranges": {"image": [0.0]}}, "malformed"),
-        ({"ranges": 3}, "malformed"),
+        ({"schema": 1}, "expected schema 2, found 1"),
+        ({"tensors": {"image": {"range": [2.0, 1.0]}}}, "finite and ordered"),
+        ({"tensors": {"image": {"range": [0.0, float("nan")]}}}, "finite and ordered"),
+        ({"tensors": {"image": {"range": [0.0]}}}, "malformed"),
+        ({"tensors": 3}, "malformed"),
+        ({"tensors": {"image": {"range": [0.0, 1.0], "counts": [1]}}}, "malformed"),
         ({"preprocessing": {"std": 0}}, "malformed"),
         ({"surprise": 1}, "malformed"),
     ],

@@ -149,3 +149,39 @@ def test_a_table_without_int8_is_refused(quillrt, model, options, tmp_path) -> N
     assert quillrt("calibrate", model, *options, "--samples", 16, "-o", table)[0] == 0
     code, _, err = quillrt("compile", model, *options, "--precision", "fp16", "--calibration", table, "--quiet")
     assert (code, "expected --precision int8 beside a calibration table" in err) == (1, True)
+
+
+def test_noise_calibrates_only_when_asked_for_and_the_bundle_says_so(quillrt, model, options, tmp_path) -> None:
+    path = tmp_path / "noise.quill"
+    arguments = ["--random-data", "--samples", 16, "--target", "onnxruntime-cpu", "-o", path, "--quiet"]
+    quillrt("compile", model, *options, *arguments)
+    _, out, _ = quillrt("inspect", path)
+    assert "INT8 ranges: minmax on 16 images of random data" in out
+
+
+def test_calibrating_on_noise_needs_no_images(quillrt, model, tmp_path) -> None:
+    table = tmp_path / "noise.json"
+    assert quillrt("calibrate", model, "--labels", "nw,ne,sw,se", "--random-data", "-o", table)[0] == 0
+    assert json.loads(table.read_text())["dataset"] == "random data"
+
+
+def test_ranges_go_out_to_other_tools_and_come_back(quillrt, model, options, tmp_path) -> None:
+    table, back = tmp_path / "table.json", tmp_path / "back.json"
+    foreign = [tmp_path / "table.cache", tmp_path / "table.flatbuffers"]
+    arguments = ["--export", foreign[0], "--export", foreign[1], "-o", table]
+    code, out, _ = quillrt("calibrate", model, *options, "--samples", 16, *arguments)
+    assert code == 0
+    assert "█" in out
+    ranges = {name: t["range"] for name, t in json.loads(table.read_text())["tensors"].items()}
+    for path in foreign:
+        assert quillrt("calibrate", model, *options, "--from", path, "-o", back)[0] == 0
+        found = {name: t["range"] for name, t in json.loads(back.read_text())["tensors"].items()}
+        assert {n: high for n, (_, high) in found.items()} == pytest.approx(
+            {n: max(-low, high) for n, (low, high) in ranges.items()}
+        )
+
+
+def test_an_export_with_another_ending_is_told_before_the_work(quillrt, model, options, tmp_path) -> None:
+    code, _, err = quillrt("calibrate", model, *options, "--export", "table.txt", "-o", tmp_path / "t.json", "--quiet")
+    assert (code, "ending in .cache" in err) == (1, True)
+    assert not (tmp_path / "t.json").exists()
