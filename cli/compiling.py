@@ -23,6 +23,7 @@ from quillrt.cli.options import (
     save_config,
 )
 from quillrt.cli.source_options import (
+    Calibration,
     Denoise,
     Fit,
     Labels,
@@ -58,7 +59,10 @@ def compile(  # noqa: A001 - the verb's name
     ] = None,
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
-    calibration: Annotated[Path | None, typer.Option("--calibration", help="A table of quillrt calibrate.")] = None,
+    calibration: Calibration = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="NODE", help="Leave this node out of INT8; repeat.")
+    ] = None,
     method: Method = "minmax",
     percentile: Percentile = 99.999,
     samples: Samples = None,
@@ -88,6 +92,7 @@ def compile(  # noqa: A001 - the verb's name
         method=Method(method, percentile),
         samples=samples,
         random_data=random_data,
+        excluded=tuple(exclude or ()),
         seed=seed,
     )
     output = output or source.beside(".quill")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from quillrt.runtime.bundle import Bundle
+
 
 def run(
     bundle: BundleFile,
@@ -74,6 +76,9 @@ def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 
 def inspect(
     bundle: BundleFile,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Show which nodes INT8 computes, and why it leaves the others.")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -82,6 +87,9 @@ def inspect(
 
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest
+    if nodes:
+        _show_nodes(opened, as_json)
+        return
     if as_json:
         print_json({"sha256": opened.sha256, **manifest.to_json()})
         return
@@ -107,6 +115,31 @@ def inspect(
     )
     for origin in dict.fromkeys(e.calibrated for e in manifest.entries if e.calibrated):
         typer.echo(f"INT8 ranges: {origin}")
+
+
+def _show_nodes(bundle: Bundle, as_json: bool) -> None:
+    """Print what the compiler decided on each node.
+
+    Raises:
+        BundleError: the report lacks, or is none.
+    """
+    import json
+
+    from quillrt.runtime.errors import BundleError
+
+    try:
+        decisions = json.loads(bundle.files["report.json"])["nodes"]
+        rows = [
+            (path, node["name"], node["op_type"], "int8" if node["quantized"] else "fp32", node["reason"])
+            for path, found in decisions.items()
+            for node in found
+        ]
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BundleError(f"expected a report of the compiler in {bundle.path}, found none; compile again") from error
+    if as_json:
+        print_json(decisions)
+        return
+    print_table(f"{bundle.path.name}: convolutions and products", ("file", "node", "operator", "computes in", ""), rows)
 
 
 def _accuracy(measured: Any) -> str:

@@ -16,6 +16,7 @@ from quillrt.cli import (
     measuring,
     pretrained,
     previewing,
+    sensitivity,
     synthesizing,
     training,
 )
@@ -54,6 +55,7 @@ for group in (
     synthesizing,
     evaluating,
     calibrating,
+    sensitivity,
     compiling,
     device,
     measuring,

@@ -35,6 +35,7 @@ Samples = Annotated[
     int | None,
     typer.Option("--samples", min=1, help="Images that calibrate, drawn by class. Default: 512, or all there are."),
 ]
+Calibration = Annotated[Path | None, typer.Option("--calibration", help="A table of quillrt calibrate.")]
 RandomData = Annotated[
     bool, typer.Option("--random-data", help="Calibrate on noise, to try engines out; table and bundle say so.")
 ]

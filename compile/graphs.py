@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quillrt.calibration.table import CalibrationTable
-from quillrt.runtime.errors import ExportError
+from quillrt.runtime.errors import ConfigError, ExportError
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.tensorrt_api import FAMILIES
@@ -14,7 +14,7 @@ from quillrt.runtime.versions import versions
 
 from .bundle_writer import entry_for
 from .fp16 import to_fp16
-from .int8 import ONNXRUNTIME_CPU, TENSORRT, NodeDecision, quantize_int8
+from .int8 import ONNXRUNTIME_CPU, TENSORRT, Int8Recipe, NodeDecision, quantize_int8
 from .source import Source
 
 if TYPE_CHECKING:
@@ -24,8 +24,24 @@ File = tuple[Entry, bytes]
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
 
 
+def recipe_for(target: str) -> Int8Recipe:
+    """Return what ``target`` wants of an INT8 graph.
+
+    Raises:
+        ConfigError: no target has this name.
+    """
+    recipes = {"onnxruntime-cpu": ONNXRUNTIME_CPU, **dict.fromkeys(FAMILIES, TENSORRT)}
+    if target not in recipes:
+        raise ConfigError(f"expected a target out of {', '.join(recipes)}, found {target}")
+    return recipes[target]
+
+
 def typed_graphs(
-    source: Source, precisions: Sequence[Precision], targets: Sequence[str], table: CalibrationTable | None
+    source: Source,
+    precisions: Sequence[Precision],
+    targets: Sequence[str],
+    table: CalibrationTable | None,
+    excluded: Sequence[str] = (),
 ) -> tuple[list[File], dict[str, tuple[NodeDecision, ...]]]:
     """Return the FP32 graph and one for each other precision, and by path which nodes were quantized.
 
@@ -33,6 +49,7 @@ def typed_graphs(
 
     Raises:
         CalibrationError: ``table`` lacks an activation.
+        ConfigError: a name in ``excluded`` is none of a node that could be quantized.
         ExportError: a pass made a graph that is not valid ONNX.
     """
     files = [_file(source.graph, "fp32", Precision.FP32, ("onnxruntime-cuda", "onnxruntime-cpu", "openvino"), FAMILIES)]
@@ -41,11 +58,11 @@ def typed_graphs(
         typed = to_fp16(source.graph)
         files.append(_file(typed, "fp16", Precision.FP16, ("onnxruntime-cuda", "onnxruntime-cpu"), FAMILIES))
     if Precision.INT8 in precisions and table is not None:
-        typed, taken = quantize_int8(source.graph, table.ranges, TENSORRT)
+        typed, taken = quantize_int8(source.graph, table.ranges, TENSORRT, excluded)
         files.append(_file(typed, "int8.tensorrt", Precision.INT8, (), FAMILIES, table))
         decisions[files[-1][0].path] = taken
         if "onnxruntime-cpu" in targets:
-            typed, taken = quantize_int8(source.graph, table.ranges, ONNXRUNTIME_CPU)
+            typed, taken = quantize_int8(source.graph, table.ranges, ONNXRUNTIME_CPU, excluded)
             name, backends = "int8.onnxruntime-cpu", ("onnxruntime-cpu",)
             files.append(_file(typed, name, Precision.INT8, backends, (), table))
             decisions[files[-1][0].path] = taken

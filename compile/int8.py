@@ -7,7 +7,7 @@ INT8 kernel before it, and onnxruntime moves the pairs through them by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.calibration.table import Range
-from quillrt.runtime.errors import CalibrationError
+from quillrt.runtime.errors import CalibrationError, ConfigError
 
 if TYPE_CHECKING:
     import onnx
@@ -52,16 +52,24 @@ class NodeDecision:
 
 
 def quantize_int8(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe
+    model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe, excluded: Collection[str] = ()
 ) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
     """Return ``model`` typed for INT8 by ``recipe``, and the decision taken on every node that could be quantized.
 
-    Weights become int8, symmetric, one scale per output channel; activations have one scale per tensor.
+    Weights become int8, symmetric, one scale per output channel; activations have one scale per tensor. The nodes
+    ``excluded`` by name stay in FP32.
 
     Raises:
         CalibrationError: ``ranges`` lacks an activation.
+        ConfigError: a name in ``excluded`` is none of a node that could be quantized.
     """
-    return _Quantizer(model, ranges, recipe).run()
+    names = [node.name for node in model.graph.node if node.op_type in QUANTIZABLE]
+    if strange := sorted(set(excluded) - set(names)):
+        raise ConfigError(
+            f"expected nodes to exclude out of {', '.join(names)}, found {', '.join(strange)}; "
+            "quillrt inspect --nodes lists those of a bundle"
+        )
+    return _Quantizer(model, ranges, recipe, excluded).run()
 
 
 def activation_scale(low: float, high: float, *, unsigned: bool) -> tuple[float, int]:
@@ -93,12 +101,14 @@ def quantize_weight(
 class _Quantizer:
     """One pass over the nodes: each quantizable one is rewired to dequantized inputs, which are made on first use."""
 
-    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe, excluded: Collection[str]
+    ) -> None:
         import onnx
 
         self._model = onnx.ModelProto()
         self._model.CopyFrom(model)
-        self._ranges, self._recipe = ranges, recipe
+        self._ranges, self._recipe, self._excluded = ranges, recipe, excluded
         self._constants = {t.name: onnx.numpy_helper.to_array(t) for t in self._model.graph.initializer}
         self._nodes: list[onnx.NodeProto] = []
         self._added: list[onnx.TensorProto] = []
@@ -122,6 +132,8 @@ class _Quantizer:
         return self._model, tuple(decisions)
 
     def _refusal(self, node: onnx.NodeProto) -> str:
+        if node.name in self._excluded:
+            return "it was excluded"
         weight = self._constants.get(node.input[1])
         if weight is None:
             return "its second factor is no constant"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import onnx
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_WEIGHTED, _WEIGHT = ("Conv", "Gemm", "MatMul"), ".weight"
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's scope of what it adds itself, as sizes for a GRU
 
 
@@ -43,6 +44,9 @@ def _name(node: onnx.NodeProto, taken: set[str]) -> str:
     if scopes is None:
         return node.name or node.op_type
     *modules, operator = scopes
+    weight = node.input[1] if node.op_type in _WEIGHTED else ""
+    if (owner := weight.removesuffix(_WEIGHT)) not in (weight, *taken):
+        return owner  # a batch norm folded into it has left its own scope
     module = modules[-1] if modules else ""
     if module in ("", _NO_MODULE):
         return str(operator)

@@ -48,6 +48,7 @@ class CompileConfig:
         method: how ranges are found if no table is given.
         samples: how many images calibrate; ``None``: 512, or all there are.
         random_data: calibrate on noise instead of training images; the bundle says so for ever.
+        excluded: names of nodes that INT8 leaves in FP32.
         seed: of the draw of those images.
     """
 
@@ -56,6 +57,7 @@ class CompileConfig:
     method: Method = field(default_factory=Method)
     samples: int | None = None
     random_data: bool = False
+    excluded: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -121,7 +123,7 @@ def compile_bundle(
     parity = _check_against_eager(source, images.validation)
     if Precision.INT8 in config.precisions:
         table = table or calibrate_source(source, images, config, track)
-    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table)
+    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
     engines, attested = build_engines(graphs, config.precisions, config.targets, track)
     files = [*graphs, *engines]
     if table is not None:

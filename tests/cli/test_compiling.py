@@ -185,3 +185,28 @@ def test_an_export_with_another_ending_is_told_before_the_work(quillrt, model, o
     code, _, err = quillrt("calibrate", model, *options, "--export", "table.txt", "-o", tmp_path / "t.json", "--quiet")
     assert (code, "ending in .cache" in err) == (1, True)
     assert not (tmp_path / "t.json").exists()
+
+
+def test_sensitivity_ranks_the_nodes_and_draws_them(quillrt, model, options, tmp_path) -> None:
+    picture = tmp_path / "bars.png"
+    code, out, err = quillrt("sensitivity", model, *options, "--samples", 16, "-o", picture, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    errors = [node["alone"]["error"] for node in found["nodes"]]
+    assert errors == sorted(errors, reverse=True)
+    assert found["accuracy"] == 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    code, out, _ = quillrt("sensitivity", model, *options, "--samples", 16, "-o", picture)
+    assert found["nodes"][0]["node"] in out
+
+
+def test_a_node_left_out_stays_in_fp32(quillrt, model, options, tmp_path) -> None:
+    path = tmp_path / "out.quill"
+    _, out, _ = quillrt("sensitivity", model, *options, "--samples", 16, "-o", tmp_path / "bars.png", "--json")
+    node = json.loads(out)["nodes"][0]["node"]
+    arguments = ["--samples", 16, "--target", "onnxruntime-cpu", "--exclude", node, "-o", path]
+    assert quillrt("compile", model, *options, *arguments)[0] == 0
+    _, out, _ = quillrt("inspect", path, "--nodes")
+    assert any(node in line and "it was excluded" in line for line in out.splitlines())
+    code, _, err = quillrt("compile", model, *options, *arguments, "--exclude", "elsewhere", "--quiet")
+    assert (code, "expected nodes to exclude out of" in err) == (1, True)

@@ -94,3 +94,9 @@ def test_doctor_as_json_gives_each_backend_its_reason(quillrt):
     assert found["python"] == platform.python_version()
     assert found["packages"]["numpy"] == np.__version__
     assert found["backends"] == {name: why_unavailable(name) for name in BACKENDS}
+
+
+def test_nodes_that_the_report_does_not_have(quillrt, bundle):
+    code, out, err = quillrt("inspect", bundle, "--nodes")
+    assert (code, out) == (1, "")
+    assert "expected a report of the compiler" in err

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from quillrt.compile.int8 import ONNXRUNTIME_CPU, TENSORRT, activation_scale, quantize_int8, quantize_weight
 from quillrt.compile.names import clean
-from quillrt.runtime.errors import CalibrationError
+from quillrt.runtime.errors import CalibrationError, ConfigError
 
 RANGES = {"image": (-1.0, 1.0), "Reshape": (0.0, 6.0)}
 
@@ -153,3 +153,19 @@ def test_a_bias_too_large_for_its_weights_keeps_its_value(classifier, batch) -> 
     restored = values["Conv.bias.quantized"] * values["Conv.bias.scale"].astype(np.float64)
     np.testing.assert_allclose(restored, 1, rtol=0.02)
     assert np.abs(run(typed, batch) - run(original, batch)).max() < 0.05 * np.abs(run(original, batch)).max()
+
+
+def test_excluded_nodes_stay_as_they_are(classifier) -> None:
+    original = clean(classifier)
+    typed, decisions = quantize_int8(original, RANGES, TENSORRT, excluded={"Conv"})
+    assert [(d.name, d.quantized, d.reason) for d in decisions] == [
+        ("Conv", False, "it was excluded"),
+        ("Gemm", True, ""),
+    ]
+    conv = next(node for node in typed.graph.node if node.op_type == "Conv")
+    assert list(conv.input) == ["image", "conv.weight", "conv.bias"]
+
+
+def test_a_node_to_exclude_that_is_none(classifier) -> None:
+    with pytest.raises(ConfigError, match="out of Conv, Gemm, found Relu, conv1; quillrt inspect"):
+        quantize_int8(clean(classifier), RANGES, TENSORRT, excluded=("conv1", "Relu"))

@@ -20,14 +20,33 @@ def scoped(model: onnx.ModelProto, scopes: list[list[str]]) -> onnx.ModelProto:
 
 def test_nodes_and_tensors_bear_module_names(classifier) -> None:
     scopes = [
-        ["", "features", "features.0", "conv2d"],
-        ["", "features", "features.0", "relu"],
+        ["", "block", "block.conv", "conv2d"],
+        ["", "block", "block.conv", "relu"],
         ["", "pool", "max_pool2d"],
+        ["", "flatten"],
+        ["", "head", "linear"],
     ]
-    scopes += [["", "flatten"], ["", "fc", "linear"]]
-    graph = clean(scoped(classifier, scopes)).graph
-    assert [n.name for n in graph.node] == ["features.0", "features.0.relu", "pool", "flatten", "fc"]
-    assert [n.output[0] for n in graph.node] == ["features.0", "features.0.relu", "pool", "flatten", "logits"]
+    model = scoped(classifier, scopes)
+    _rename_weights(model, {"conv": "block.conv", "fc": "head"})
+    graph = clean(model).graph
+    assert [n.name for n in graph.node] == ["block.conv", "block.conv.relu", "pool", "flatten", "head"]
+    assert [n.output[0] for n in graph.node] == ["block.conv", "block.conv.relu", "pool", "flatten", "logits"]
+
+
+def test_a_folded_norm_leaves_the_convolution_its_name(classifier) -> None:
+    """torch's optimizer gives the convolution the scope of the batch norm that it folds into it."""
+    scopes = [["", "norm", "batch_norm"], ["", "relu", "relu"], ["", "pool", "x"], ["", "flat", "x"], ["", "fc", "x"]]
+    assert [n.name for n in clean(scoped(classifier, scopes)).graph.node] == ["conv", "relu", "pool", "flat", "fc"]
+
+
+def _rename_weights(model: onnx.ModelProto, modules: dict[str, str]) -> None:
+    for holder in (model.graph.initializer, model.graph.node):
+        for each in holder:
+            for old, new in modules.items():
+                if isinstance(each, onnx.TensorProto):
+                    each.name = each.name.replace(f"{old}.", f"{new}.")
+                else:
+                    each.input[:] = [name.replace(f"{old}.", f"{new}.") for name in each.input]
 
 
 def test_no_trace_of_the_machine_stays(classifier) -> None:

@@ -96,3 +96,11 @@ def test_nodes_bear_names_of_their_modules(source) -> None:
     for name in named:
         assert any(name == module or name.startswith(f"{module}.") for module in modules - {""}), name
     assert not any(node.name.startswith("_") for node in source.graph.graph.node)
+
+
+def test_a_convolution_keeps_its_modules_name_when_its_norm_is_folded_into_it(source) -> None:
+    named = {node.name for node in source.graph.graph.node if node.op_type in ("Conv", "Gemm")}
+    module = source.checkpoint.module()
+    products = (torch.nn.Conv2d, torch.nn.Linear)
+    expected = {name for name, each in module.named_modules() if isinstance(each, products)}
+    assert expected <= named
