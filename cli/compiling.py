@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,8 @@ from quillrt.cli.source_options import (
 )
 
 if TYPE_CHECKING:
+    from quillrt.cli.model_files import ModelFile
+    from quillrt.compile.search import Search
     from quillrt.compile.verify import Verdict
 
 
@@ -67,6 +70,13 @@ def compile(  # noqa: A001 - the verb's name
     percentile: Percentile = 99.999,
     samples: Samples = None,
     random_data: RandomData = False,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            help="Points INT8 may lose on the validation part; beyond, other methods and nodes in FP32 are searched.",
+        ),
+    ] = None,
     labels: Labels = None,
     mean: Mean = None,
     std: Std = None,
@@ -84,6 +94,7 @@ def compile(  # noqa: A001 - the verb's name
     from quillrt.compile.engines import buildable
     from quillrt.compile.graphs import PRECISIONS
     from quillrt.compile.pipeline import CompileConfig, compile_bundle
+    from quillrt.compile.search import plot_search
     from quillrt.runtime.precision import Precision
 
     settings = CompileConfig(
@@ -93,6 +104,7 @@ def compile(  # noqa: A001 - the verb's name
         samples=samples,
         random_data=random_data,
         excluded=tuple(exclude or ()),
+        max_drop=max_drop,
         seed=seed,
     )
     output = output or source.beside(".quill")
@@ -101,11 +113,18 @@ def compile(  # noqa: A001 - the verb's name
     note(f"exporting {source}", quiet)
     loaded = load(source.path, labels, mean, std, fit, denoise)
     images = images_of(loaded, dataset, data_root)
-    bundle, verdicts = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
+    bundle, verdicts, search = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
     save_config(ctx, config_beside(output))
+    if search is not None:
+        title = f"{source}: INT8 that loses at most {max_drop:g} points of {images.dataset}'s validation part"
+        plot_search(output.with_suffix(".search.png"), search, title)
     if as_json:
-        print_json({"path": str(output), "sha256": bundle.sha256, "verdicts": [asdict(v) for v in verdicts]})
+        searched = None if search is None else asdict(search)
+        files = [asdict(v) for v in verdicts]
+        print_json({"path": str(output), "sha256": bundle.sha256, "verdicts": files, "search": searched})
         return
+    if search is not None:
+        _print_search(title, search, source)
     _print_verdicts(f"{output}: on the validation part of {images.dataset}", verdicts)
 
 
@@ -138,6 +157,26 @@ def verify(
     faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault]
     if faults:
         raise AccuracyError(f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}")
+
+
+def _print_search(title: str, found: Search, source: ModelFile) -> None:
+    from quillrt.compile.search import described, options
+
+    rows = [
+        (
+            described(trial),
+            f"{trial.drop:+.2f}",
+            f"{trial.p:.2g}",
+            f"{trial.error:.2g}",
+            f"{trial.cost:.3g}",
+            "chosen" if trial == found.chosen else "front" if trial in found.front else "",
+        )
+        for trial in found.trials
+    ]
+    columns = ("calibration", "drop (points)", "McNemar p", "mean square error of logits", found.unit, "")
+    print_table(title, columns, rows)
+    for trial in found.front:
+        typer.echo(f"{described(trial)}: quillrt compile {source} {shlex.join(options(trial))}")
 
 
 def _print_verdicts(title: str, verdicts: tuple[Verdict, ...]) -> None:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from quillrt.calibration.collect import calibrate
+from quillrt.calibration.collect import collect, tabulate
 from quillrt.calibration.methods import Method
 from quillrt.calibration.samples import draw_samples, random_samples
 from quillrt.calibration.table import RANDOM_DATA, CalibrationTable
@@ -29,6 +29,7 @@ from quillrt.train.evaluation import check_labels
 from .bundle_writer import entry_for, write_bundle
 from .engines import build_engines
 from .graphs import PRECISIONS, typed_graphs
+from .search import METHODS, Search, search
 from .source import Source
 from .verify import Verdict, verify
 
@@ -49,6 +50,8 @@ class CompileConfig:
         samples: how many images calibrate; ``None``: 512, or all there are.
         random_data: calibrate on noise instead of training images; the bundle says so for ever.
         excluded: names of nodes that INT8 leaves in FP32.
+        max_drop: points of accuracy that INT8 may lose on the validation part; ``None`` for no more than chance allows.
+            Where it loses more, other methods are tried, then more nodes excluded.
         seed: of the draw of those images.
     """
 
@@ -58,6 +61,7 @@ class CompileConfig:
     samples: int | None = None
     random_data: bool = False
     excluded: tuple[str, ...] = ()
+    max_drop: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +73,8 @@ class CompileConfig:
             if strange:
                 names = ", ".join(getattr(k, "value", k) for k in known)
                 raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise ConfigError(f"expected --max-drop of 0 to 100 points, found {self.max_drop}; give 0.1 if in doubt")
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,14 @@ class Images:
     validation: ImageSet
 
 
+class Compiled(NamedTuple):
+    """What compiling gives: the bundle, how each file in it did, and what was searched if there was a gate."""
+
+    bundle: Bundle
+    verdicts: tuple[Verdict, ...]
+    search: Search | None
+
+
 def calibrate_source(
     source: Source, images: Images | None, config: CompileConfig, track: Track = no_progress
 ) -> CalibrationTable:
@@ -88,15 +102,25 @@ def calibrate_source(
     Raises:
         CalibrationError: no images and no noise either, or see ``draw_samples`` and ``collect``.
     """
+    return _tables(source, images, config, (config.method,), track)[0]
+
+
+def _tables(
+    source: Source, images: Images | None, config: CompileConfig, methods: Sequence[Method], track: Track
+) -> list[CalibrationTable]:
+    """Return a table for each method; all of them read the same counts."""
     spec = source.spec
     if images is None and not config.random_data:
         raise CalibrationError("expected training images to calibrate on, found none; name a data set")
     if images is None or config.random_data:
+        dataset = RANDOM_DATA
         samples = random_samples(spec.labels, spec.preprocessing, config.samples or _SAMPLES, config.seed)
-        return calibrate(source.graph, spec, samples, RANDOM_DATA, config.method, track)
-    check_labels(spec, images.training)
-    samples = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
-    return calibrate(source.graph, spec, samples, images.dataset, config.method, track)
+    else:
+        check_labels(spec, images.training)
+        dataset = images.dataset
+        samples = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
+    counts = collect(source.graph, spec, samples, track)
+    return [tabulate(counts, source.graph, spec, samples, dataset, method) for method in methods]
 
 
 def compile_bundle(
@@ -106,14 +130,15 @@ def compile_bundle(
     output: Path,
     table: CalibrationTable | None = None,
     track: Track = no_progress,
-) -> tuple[Bundle, tuple[Verdict, ...]]:
+) -> Compiled:
     """Compile ``source`` and write the bundle ``output``; return it and how each file in it did on the validation part.
 
     Raises:
         CalibrationError: ``table`` belongs to another model or preprocessing, or no INT8 is made.
         BackendUnavailable: a target's builder cannot work here.
         BuildError: a builder refused a graph.
-        AccuracyError: the graph strays from PyTorch, or a file from the graph; nothing is written.
+        AccuracyError: the graph strays from PyTorch, or a file from the graph, or no INT8 holds ``max_drop``; nothing
+            is written.
     """
     check_labels(source.spec, images.validation)
     if table is not None:
@@ -121,9 +146,15 @@ def compile_bundle(
             raise CalibrationError("expected --precision int8 beside a calibration table, found none; leave one out")
         table.check_fits(source.sha256, source.spec.preprocessing)
     parity = _check_against_eager(source, images.validation)
-    if Precision.INT8 in config.precisions:
+    found, excluded = None, config.excluded
+    if Precision.INT8 in config.precisions and config.max_drop is not None:
+        others = [method for method in METHODS if method != config.method]
+        tables = [table] if table else _tables(source, images, config, [config.method, *others], track)
+        found, table = search(source, config.targets, tables, excluded, images.validation, config.max_drop, track)
+        excluded = found.chosen.excluded
+    elif Precision.INT8 in config.precisions:
         table = table or calibrate_source(source, images, config, track)
-    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
+    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, excluded)
     engines, attested = build_engines(graphs, config.precisions, config.targets, track)
     files = [*graphs, *engines]
     if table is not None:
@@ -133,6 +164,9 @@ def compile_bundle(
     bundle = Bundle(output, draft, {entry.path: data for entry, data in files}, "")
     verdicts = verify(bundle, images.validation, track=track)
     faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault]
+    if config.max_drop is not None:
+        lost = [v for v in verdicts if v.drop > config.max_drop and not v.fault]
+        faults += [f"{v.path} on {v.backend} loses {v.drop:.2f} points, more than {config.max_drop:g}" for v in lost]
     if faults:
         raise AccuracyError(
             f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}; "
@@ -144,12 +178,13 @@ def compile_bundle(
         "eager": parity,
         "nodes": {path: [asdict(d) for d in found] for path, found in decisions.items()},
         "layers": attested,
+        "search": None if found is None else asdict(found),
         "verdicts": [asdict(v) for v in verdicts],
     }
     files = [(_measured(entry, verdicts, images.dataset), data) for entry, data in files]
     files.append(entry_for(json.dumps(report, indent=2).encode(), "report.json", "report", tools=versions("quillrt")))
     write_bundle(output, source.spec, source.record, files)
-    return Bundle.open(output), verdicts
+    return Compiled(Bundle.open(output), verdicts, found)
 
 
 def _check_against_eager(source: Source, validation: ImageSet) -> dict[str, Any] | None:

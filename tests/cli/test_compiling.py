@@ -210,3 +210,19 @@ def test_a_node_left_out_stays_in_fp32(quillrt, model, options, tmp_path) -> Non
     assert any(node in line and "it was excluded" in line for line in out.splitlines())
     code, _, err = quillrt("compile", model, *options, *arguments, "--exclude", "elsewhere", "--quiet")
     assert (code, "expected nodes to exclude out of" in err) == (1, True)
+
+
+def test_a_gate_shows_what_was_tried_and_how_to_make_it_again(quillrt, model, options, tmp_path) -> None:
+    path = tmp_path / "gated.quill"
+    arguments = ["--samples", 16, "--target", "onnxruntime-cpu", "--max-drop", 0.1, "-o", path]
+    code, out, err = quillrt("compile", model, *options, *arguments)
+    assert code == 0, err
+    assert "chosen" in out
+    assert f"minmax: quillrt compile {model} --method minmax" in out
+    assert path.with_suffix(".search.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("points", [-1, 101, "nan"])
+def test_a_gate_that_is_none(quillrt, model, options, tmp_path, points) -> None:
+    code, _, err = quillrt("compile", model, *options, "--max-drop", points, "-o", tmp_path / "a.quill", "--quiet")
+    assert (code, "0 to 100 points" in err) == (1, True)
