@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quillrt.compile.graphs import PRECISIONS
+from quillrt.compile.graphs import DEFAULT_PRECISIONS
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable
 from quillrt.runtime.files import write_text
@@ -126,7 +126,7 @@ def _prepare(check: Check, work: Path) -> tuple[str, NDArray[np.float32], list[C
         return source, np.empty((0, 1, 1, 1), np.float32), []
     check.step("FP32 ONNX", "export", checkpoint, onnx)
     files: list[File] = []
-    for precision in PRECISIONS:
+    for precision in DEFAULT_PRECISIONS:
         graphs = check.step(f"{precision.value} graphs", "graphs", onnx, spec, images, precision) or []
         files += graphs
         for family in FAMILIES if graphs else ():
@@ -164,9 +164,11 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
 def self_test_lacks(parity: Sequence[Verdict], steps: Sequence[Step], batches: Sequence[int]) -> list[str]:
     """Return what is lacking that needs no GPU: ONNX Runtime's verdicts, and TensorRT-RTX's engines if it is there."""
     done = {f"{v.name}, batch {v.batch}" for v in parity} | {step.name for step in steps if step.reason is None}
-    needed = [f"onnxruntime-cpu {precision.value}, batch {batch}" for precision in PRECISIONS for batch in batches]
+    needed = [
+        f"onnxruntime-cpu {precision.value}, batch {batch}" for precision in DEFAULT_PRECISIONS for batch in batches
+    ]
     if find_spec("tensorrt_rtx"):
-        needed += [f"tensorrt-rtx {precision.value} engine" for precision in PRECISIONS]
+        needed += [f"tensorrt-rtx {precision.value} engine" for precision in DEFAULT_PRECISIONS]
     return [name for name in needed if name not in done]
 
 

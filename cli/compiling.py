@@ -52,7 +52,10 @@ def compile(  # noqa: A001 - the verb's name
         Path | None, typer.Option("--output", "-o", help="Default: SOURCE with .quill; models:NAME goes to runs/.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option("--precision", help="fp32, fp16 or int8; repeat for several. Default: all.")
+        list[str] | None,
+        typer.Option(
+            "--precision", help="fp32, fp16, bf16, int8 or fp8; repeat for several. Default: fp32, fp16, int8."
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -92,13 +95,13 @@ def compile(  # noqa: A001 - the verb's name
     from quillrt.calibration.methods import Method
     from quillrt.calibration.table import CalibrationTable
     from quillrt.compile.engines import buildable
-    from quillrt.compile.graphs import PRECISIONS
+    from quillrt.compile.graphs import DEFAULT_PRECISIONS
     from quillrt.compile.pipeline import CompileConfig, compile_bundle
     from quillrt.compile.search import plot_search
     from quillrt.runtime.precision import Precision
 
     settings = CompileConfig(
-        precisions=tuple(Precision.parse(p) for p in precision) if precision else PRECISIONS,
+        precisions=tuple(Precision.parse(p) for p in precision) if precision else DEFAULT_PRECISIONS,
         targets=tuple(target) if target else ("onnxruntime-cpu", *buildable()),
         method=Method(method, percentile),
         samples=samples,

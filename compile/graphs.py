@@ -12,19 +12,22 @@ from quillrt.runtime.precision import Precision
 from quillrt.runtime.tensorrt_api import FAMILIES
 from quillrt.runtime.versions import versions
 
+from .bf16 import to_bf16
 from .bundle_writer import entry_for
 from .fp16 import to_fp16
-from .int8 import ONNXRUNTIME_CPU, TENSORRT, Int8Recipe, NodeDecision, quantize_int8
+from .quantize import ONNXRUNTIME_CPU, TENSORRT, TENSORRT_FP8, NodeDecision, Recipe, quantize
 from .source import Source
 
 if TYPE_CHECKING:
     import onnx
 
 File = tuple[Entry, bytes]
-PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
+PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8)
+DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)  # what every target has
+CALIBRATED = (Precision.INT8, Precision.FP8)
 
 
-def recipe_for(target: str) -> Int8Recipe:
+def recipe_for(target: str) -> Recipe:
     """Return what ``target`` wants of an INT8 graph.
 
     Raises:
@@ -45,26 +48,31 @@ def typed_graphs(
 ) -> tuple[list[File], dict[str, tuple[NodeDecision, ...]]]:
     """Return the FP32 graph and one for each other precision, and by path which nodes were quantized.
 
-    The INT8 graph for TensorRT is made whatever the targets, so that a device can build its engine from it.
+    The graphs for TensorRT are made whatever the targets, so that a device can build its engine from them.
 
     Raises:
         CalibrationError: ``table`` lacks an activation.
         ConfigError: a name in ``excluded`` is none of a node that could be quantized.
-        ExportError: a pass made a graph that is not valid ONNX.
+        ExportError: a pass made a graph that is not valid ONNX, or fp8 in a graph too old for it.
     """
     files = [_file(source.graph, "fp32", Precision.FP32, ("onnxruntime-cuda", "onnxruntime-cpu", "openvino"), FAMILIES)]
     decisions: dict[str, tuple[NodeDecision, ...]] = {}
     if Precision.FP16 in precisions:
         typed = to_fp16(source.graph)
         files.append(_file(typed, "fp16", Precision.FP16, ("onnxruntime-cuda", "onnxruntime-cpu"), FAMILIES))
-    if Precision.INT8 in precisions and table is not None:
-        typed, taken = quantize_int8(source.graph, table.ranges, TENSORRT, excluded)
-        files.append(_file(typed, "int8.tensorrt", Precision.INT8, (), FAMILIES, table))
-        decisions[files[-1][0].path] = taken
-        if "onnxruntime-cpu" in targets:
-            typed, taken = quantize_int8(source.graph, table.ranges, ONNXRUNTIME_CPU, excluded)
-            name, backends = "int8.onnxruntime-cpu", ("onnxruntime-cpu",)
-            files.append(_file(typed, name, Precision.INT8, backends, (), table))
+    if Precision.BF16 in precisions:
+        files.append(_file(to_bf16(source.graph), "bf16", Precision.BF16, (), FAMILIES))
+    wanted: list[tuple[str, Precision, Recipe, tuple[str, ...], tuple[str, ...]]] = []
+    if Precision.INT8 in precisions:
+        wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (), FAMILIES))
+    if Precision.INT8 in precisions and "onnxruntime-cpu" in targets:
+        wanted.append(("int8.onnxruntime-cpu", Precision.INT8, ONNXRUNTIME_CPU, ("onnxruntime-cpu",), ()))
+    if Precision.FP8 in precisions:
+        wanted.append(("fp8", Precision.FP8, TENSORRT_FP8, (), FAMILIES))
+    if table is not None:
+        for name, precision, recipe, backends, builders in wanted:
+            typed, taken = quantize(source.graph, table.ranges, recipe, excluded)
+            files.append(_file(typed, name, precision, backends, builders, table))
             decisions[files[-1][0].path] = taken
     return files, decisions
 
@@ -80,7 +88,8 @@ def _file(
     import onnx
 
     try:
-        onnx.checker.check_model(graph, full_check=True)
+        # ONNX has BF16 convolutions since opset 22, which TensorRT 10.3 cannot read; TensorRT takes them in any opset.
+        onnx.checker.check_model(graph, full_check=precision is not Precision.BF16)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"the {precision.value} pass made an invalid graph: {' '.join(str(error).split())[:200]}; "

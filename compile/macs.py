@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from .int8 import QUANTIZABLE
+from .quantize import QUANTIZABLE
 
 if TYPE_CHECKING:
     import onnx

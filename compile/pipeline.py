@@ -28,7 +28,7 @@ from quillrt.train.evaluation import check_labels
 
 from .bundle_writer import entry_for, write_bundle
 from .engines import build_engines
-from .graphs import PRECISIONS, typed_graphs
+from .graphs import CALIBRATED, DEFAULT_PRECISIONS, PRECISIONS, typed_graphs
 from .search import METHODS, Search, search
 from .source import Source
 from .verify import Verdict, verify
@@ -55,7 +55,7 @@ class CompileConfig:
         seed: of the draw of those images.
     """
 
-    precisions: tuple[Precision, ...] = PRECISIONS
+    precisions: tuple[Precision, ...] = DEFAULT_PRECISIONS
     targets: tuple[str, ...] = ("onnxruntime-cpu",)
     method: Method = field(default_factory=Method)
     samples: int | None = None
@@ -134,16 +134,19 @@ def compile_bundle(
     """Compile ``source`` and write the bundle ``output``; return it and how each file in it did on the validation part.
 
     Raises:
-        CalibrationError: ``table`` belongs to another model or preprocessing, or no INT8 is made.
+        CalibrationError: ``table`` belongs to another model or preprocessing, or nothing is made of it.
         BackendUnavailable: a target's builder cannot work here.
         BuildError: a builder refused a graph.
         AccuracyError: the graph strays from PyTorch, or a file from the graph, or no INT8 holds ``max_drop``; nothing
             is written.
     """
     check_labels(source.spec, images.validation)
+    calibrated = any(precision in CALIBRATED for precision in config.precisions)
     if table is not None:
-        if Precision.INT8 not in config.precisions:
-            raise CalibrationError("expected --precision int8 beside a calibration table, found none; leave one out")
+        if not calibrated:
+            raise CalibrationError(
+                "expected --precision int8 or fp8 beside a calibration table, found neither; leave the table out"
+            )
         table.check_fits(source.sha256, source.spec.preprocessing)
     parity = _check_against_eager(source, images.validation)
     found, excluded = None, config.excluded
@@ -152,7 +155,7 @@ def compile_bundle(
         tables = [table] if table else _tables(source, images, config, [config.method, *others], track)
         found, table = search(source, config.targets, tables, excluded, images.validation, config.max_drop, track)
         excluded = found.chosen.excluded
-    elif Precision.INT8 in config.precisions:
+    elif calibrated:
         table = table or calibrate_source(source, images, config, track)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, excluded)
     engines, attested = build_engines(graphs, config.precisions, config.targets, track)

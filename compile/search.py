@@ -20,9 +20,9 @@ from quillrt.runtime.progress import Track, no_progress
 from quillrt.train.mcnemar import mcnemar
 
 from .graphs import recipe_for
-from .int8 import quantize_int8
 from .latency import latencies_us
 from .macs import multiply_adds
+from .quantize import quantize
 from .sensitivity import analyse
 from .source import Source
 
@@ -100,7 +100,7 @@ class Judge:
         right_before = self._reference.argmax(axis=1) == self._labels
         drops, errors = [], []
         for recipe in self._recipes:
-            typed, _ = quantize_int8(self._source.graph, table.ranges, recipe, excluded)
+            typed, _ = quantize(self._source.graph, table.ranges, recipe, excluded)
             logits = self._logits(typed.SerializeToString())
             right = logits.argmax(axis=1) == self._labels
             drop = 100 * float(right_before.mean() - right.mean())
@@ -120,7 +120,7 @@ class Judge:
         if _TIMED in self.targets:
             recipe = recipe_for(_TIMED)
             models = [
-                quantize_int8(self._source.graph, table.ranges, recipe, excluded)[0].SerializeToString()
+                quantize(self._source.graph, table.ranges, recipe, excluded)[0].SerializeToString()
                 for excluded, (_, table) in graphs.items()
             ]
             spec = self._source.spec

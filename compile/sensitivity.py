@@ -19,7 +19,7 @@ from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.train.evaluation import check_labels
 
-from .int8 import Int8Recipe, quantize_int8
+from .quantize import Recipe, quantize
 from .source import Source
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Analysis:
 
 
 def analyse(
-    source: Source, table: CalibrationTable, recipe: Int8Recipe, images: ImageSet, track: Track = no_progress
+    source: Source, table: CalibrationTable, recipe: Recipe, images: ImageSet, track: Track = no_progress
 ) -> Analysis:
     """Quantize each node of ``source`` alone, and all but it, and run both on ``images``.
 
@@ -89,14 +89,14 @@ def analyse(
     table.check_fits(source.sha256, source.spec.preprocessing)
     check_labels(source.spec, images)
     fitted = fit_images(images, source.spec.preprocessing)
-    _, decisions = quantize_int8(source.graph, table.ranges, recipe)
+    _, decisions = quantize(source.graph, table.ranges, recipe)
     kinds = {decision.name: decision.op_type for decision in decisions if decision.quantized}
     if not kinds:
         raise ExportError("expected nodes that INT8 can compute, found none; nothing to analyse")
     reference = _logits(source, source.graph, fitted)
 
     def effect(excluded: Collection[str]) -> Effect:
-        typed, _ = quantize_int8(source.graph, table.ranges, recipe, excluded)
+        typed, _ = quantize(source.graph, table.ranges, recipe, excluded)
         return compared(reference, _logits(source, typed, fitted), images.labels)
 
     nodes = [

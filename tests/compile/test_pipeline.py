@@ -116,18 +116,20 @@ def test_other_classes_are_refused(source, images, tmp_path) -> None:
 def test_unknown_targets_and_precisions() -> None:
     with pytest.raises(ConfigError, match=r"expected a target out of .*, found tpu"):
         CompileConfig(targets=("tpu",))
-    with pytest.raises(ConfigError, match="expected a precision out of fp32, fp16, int8, found bf16"):
-        CompileConfig(precisions=(Precision.BF16,))
+    with pytest.raises(ConfigError, match="expected a precision out of fp32, fp16, bf16, int8, fp8, found tf32"):
+        CompileConfig(precisions=(Precision.TF32,))
 
 
 @pytest.mark.tensorrt
 def test_real_engines_are_built_in_the_precision_asked_for(source, images, tmp_path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx")
-    config = CompileConfig(targets=("tensorrt-rtx",), samples=50)
+    config = CompileConfig(pipeline.PRECISIONS, ("tensorrt-rtx",), samples=50)
     bundle, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
     engines = {e.precision: e for e in bundle.entries if e.kind == "engine"}
     assert set(engines) == set(pipeline.PRECISIONS)
     for precision, entry in engines.items():
         assert precision.value in entry.built_for["products"]
-        assert "8.6" in entry.built_for["compute_capabilities"]
+        # FP8 came with Ada Lovelace, 8.9.
+        assert ("8.6" in entry.built_for["compute_capabilities"]) == (precision is not Precision.FP8)
+        assert "8.9" in entry.built_for["compute_capabilities"]
         assert entry.size > 1000

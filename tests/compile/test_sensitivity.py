@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from quillrt.calibration.collect import calibrate
 from quillrt.calibration.table import CalibrationTable
-from quillrt.compile.int8 import ONNXRUNTIME_CPU
+from quillrt.compile.quantize import ONNXRUNTIME_CPU
 from quillrt.compile.sensitivity import analyse, compared, plot_sensitivity
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session

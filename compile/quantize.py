@@ -1,21 +1,21 @@
-"""From an FP32 graph and a calibration table to a typed INT8 graph: quantize/dequantize pairs around what computes.
+"""From an FP32 graph and a calibration table to one typed INT8 or FP8: quantize/dequantize pairs around what computes.
 
 The arithmetic is ONNX's QuantizeLinear: q = saturate(round(x / scale) + zero_point). Pairs stand on the inputs of
 convolutions and matrix products only, not on what lies between them: TensorRT then fuses a ReLU or a pooling into the
-INT8 kernel before it, and onnxruntime moves the pairs through them by itself.
+kernel before it, and onnxruntime moves the pairs through them by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.calibration.table import Range
-from quillrt.runtime.errors import CalibrationError, ConfigError
+from quillrt.runtime.errors import CalibrationError, ConfigError, ExportError
 
 if TYPE_CHECKING:
     import onnx
@@ -24,21 +24,30 @@ QUANTIZABLE = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class Int8Recipe:
-    """What an engine wants of an INT8 graph.
+class Recipe:
+    """What an engine wants of a quantized graph.
 
     Attributes:
-        unsigned_activations: uint8 with a zero point, else int8 symmetric about zero.
+        activations: ``uint8`` with a zero point, or ``int8`` or ``float8_e4m3fn`` symmetric about zero.
         quantize_bias: int32 biases of scale input x weight, else biases stay in FP32.
     """
 
-    unsigned_activations: bool
-    quantize_bias: bool
+    activations: str
+    quantize_bias: bool = False
+
+    @property
+    def weights(self) -> str:
+        """Weights are of the same kind, and signed."""
+        return "int8" if self.activations == "uint8" else self.activations
 
 
 # x86 multiplies unsigned by signed bytes in one instruction (VPDPBUSD); TensorRT refuses zero points and int32 biases.
-ONNXRUNTIME_CPU = Int8Recipe(unsigned_activations=True, quantize_bias=True)
-TENSORRT = Int8Recipe(unsigned_activations=False, quantize_bias=False)
+ONNXRUNTIME_CPU = Recipe("uint8", quantize_bias=True)
+TENSORRT = Recipe("int8")
+TENSORRT_FP8 = Recipe("float8_e4m3fn")
+# The largest magnitude; of E4M3, 1.75 x 2^8: Micikevicius et al., "FP8 formats for deep learning", arXiv 2209.05433.
+_LARGEST = {"int8": 127, "float8_e4m3fn": 448}
+FP8_OPSET = 19  # the first whose QuantizeLinear knows float8
 
 
 @dataclass(frozen=True)
@@ -51,18 +60,25 @@ class NodeDecision:
     reason: str = ""
 
 
-def quantize_int8(
-    model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe, excluded: Collection[str] = ()
+def quantize(
+    model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Recipe, excluded: Collection[str] = ()
 ) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
-    """Return ``model`` typed for INT8 by ``recipe``, and the decision taken on every node that could be quantized.
+    """Return ``model`` typed by ``recipe``, and the decision taken on every node that could be quantized.
 
-    Weights become int8, symmetric, one scale per output channel; activations have one scale per tensor. The nodes
+    Weights are symmetric, one scale per output channel; activations have one scale per tensor. The nodes
     ``excluded`` by name stay in FP32.
 
     Raises:
         CalibrationError: ``ranges`` lacks an activation.
         ConfigError: a name in ``excluded`` is none of a node that could be quantized.
+        ExportError: FP8 in a graph of an opset that does not know it.
     """
+    opset = max((each.version for each in model.opset_import if not each.domain), default=0)
+    if recipe.weights == "float8_e4m3fn" and opset < FP8_OPSET:
+        raise ExportError(
+            f"expected a graph of opset {FP8_OPSET} or newer for fp8, found opset {opset}; "
+            "export it anew or leave fp8 out"
+        )
     names = [node.name for node in model.graph.node if node.op_type in QUANTIZABLE]
     if strange := sorted(set(excluded) - set(names)):
         raise ConfigError(
@@ -72,37 +88,45 @@ def quantize_int8(
     return _Quantizer(model, ranges, recipe, excluded).run()
 
 
-def activation_scale(low: float, high: float, *, unsigned: bool) -> tuple[float, int]:
-    """Return scale and zero point of a range widened to hold zero: uint8 over 0..255 or int8 over -127..127."""
+def activation_scale(low: float, high: float, kind: str) -> tuple[float, int]:
+    """Return scale and zero point of a range widened to hold zero: uint8 over 0..255, the others over all they have."""
     low, high = min(low, 0.0), max(high, 0.0)
-    if unsigned:
+    if kind == "uint8":
         scale = (high - low) / 255 or 1.0
         return scale, round(-low / scale)
-    return max(-low, high) / 127 or 1.0, 0
+    return max(-low, high) / _LARGEST[kind] or 1.0, 0
 
 
 def quantize_weight(
-    weight: NDArray[np.float32], axis: int, least: NDArray[np.floating] | float = 0.0
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 weights and float32 scales (channels,), symmetric over -127..127 per channel of ``axis``.
+    weight: NDArray[np.float32], axis: int, kind: str = "int8", least: NDArray[np.floating] | float = 0.0
+) -> tuple[NDArray[np.generic], NDArray[np.float32]]:
+    """Return quantized weights and float32 scales (channels,), symmetric per channel of ``axis``.
 
     Args:
         weight: of any shape.
         axis: the channels'.
+        kind: ``int8`` or ``float8_e4m3fn``.
         least: no scale is smaller than this, for all channels or for each.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.abs(weight).max(axis=others)
-    scale = np.maximum(np.where(largest > 0, largest / 127, 1), least).astype(np.float32)
+    largest, top = np.abs(weight).max(axis=others), _LARGEST[kind]
+    scale = np.maximum(np.where(largest > 0, largest / top, 1), least).astype(np.float32)
     along = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    return np.clip(np.rint(weight / scale.reshape(along)), -127, 127).astype(np.int8), scale
+    steps = weight / scale.reshape(along)
+    return np.clip(np.rint(steps) if kind == "int8" else steps, -top, top).astype(_dtype(kind)), scale
+
+
+def _dtype(kind: str) -> np.dtype[Any]:
+    import ml_dtypes
+
+    return np.dtype(ml_dtypes.float8_e4m3fn if kind == "float8_e4m3fn" else kind)
 
 
 class _Quantizer:
     """One pass over the nodes: each quantizable one is rewired to dequantized inputs, which are made on first use."""
 
     def __init__(
-        self, model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Int8Recipe, excluded: Collection[str]
+        self, model: onnx.ModelProto, ranges: Mapping[str, Range], recipe: Recipe, excluded: Collection[str]
     ) -> None:
         import onnx
 
@@ -158,7 +182,7 @@ class _Quantizer:
         # An int32 bias counts steps of activation scale x weight scale: a channel of tiny weights and a large bias
         # needs larger steps, in which its weights vanish as they would beside that bias anyway.
         least = 0.0 if offset is None else np.abs(offset) / (self._activations[activation] * np.iinfo(np.int32).max)
-        steps, scale = quantize_weight(self._constants[weight], axis, least)
+        steps, scale = quantize_weight(self._constants[weight], axis, self._recipe.weights, least)
         node.input[1] = self._dequantize(f"{node.name}.weight", steps, scale, axis)
         if offset is not None:
             unit = np.float32(self._activations[activation]) * scale
@@ -176,13 +200,13 @@ class _Quantizer:
                 raise CalibrationError(
                     f"expected a range of {name} in the calibration table, found none; calibrate this model again"
                 )
-            unsigned = self._recipe.unsigned_activations
-            scale, zero = activation_scale(*self._ranges[name], unsigned=unsigned)
+            kind = self._recipe.activations
+            scale, zero = activation_scale(*self._ranges[name], kind)
             self._activations[name] = scale
             quantized = f"{name}.quantized"
             parameters = [
                 self._constant(f"{name}.scale", np.array(scale, np.float32)),
-                self._constant(f"{name}.zero_point", np.array(zero, np.uint8 if unsigned else np.int8)),
+                self._constant(f"{name}.zero_point", np.array(zero, _dtype(kind))),
             ]
             self._nodes += [
                 make_node("QuantizeLinear", [name, *parameters], [quantized], f"{name}.quantize"),
@@ -190,7 +214,7 @@ class _Quantizer:
             ]
         return f"{name}.dequantized"
 
-    def _dequantize(self, name: str, steps: NDArray[np.int8 | np.int32], scale: NDArray[np.float32], axis: int) -> str:
+    def _dequantize(self, name: str, steps: NDArray[np.generic], scale: NDArray[np.float32], axis: int) -> str:
         from onnx.helper import make_node
 
         inputs = [

@@ -1,4 +1,4 @@
-"""INT8 graphs against arithmetic done by hand and by onnx's reference evaluator."""
+"""Quantized graphs against arithmetic done by hand and by onnx's reference evaluator."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from quillrt.compile.int8 import ONNXRUNTIME_CPU, TENSORRT, activation_scale, quantize_int8, quantize_weight
 from quillrt.compile.names import clean
-from quillrt.runtime.errors import CalibrationError, ConfigError
+from quillrt.compile.quantize import (
+    ONNXRUNTIME_CPU,
+    TENSORRT,
+    TENSORRT_FP8,
+    activation_scale,
+    quantize,
+    quantize_weight,
+)
+from quillrt.runtime.errors import CalibrationError, ConfigError, ExportError
 
 RANGES = {"image": (-1.0, 1.0), "Reshape": (0.0, 6.0)}
 
@@ -29,26 +36,30 @@ def batch() -> np.ndarray:
 
 
 def test_unsigned_scale_by_hand() -> None:
-    assert activation_scale(-1.0, 4.1, unsigned=True) == (pytest.approx(5.1 / 255), 50)
+    assert activation_scale(-1.0, 4.1, "uint8") == (pytest.approx(5.1 / 255), 50)
 
 
 def test_signed_scale_by_hand() -> None:
-    assert activation_scale(-2.54, 1.0, unsigned=False) == (pytest.approx(0.02), 0)
+    assert activation_scale(-2.54, 1.0, "int8") == (pytest.approx(0.02), 0)
 
 
 def test_a_range_above_zero_is_widened_to_hold_zero() -> None:
-    assert activation_scale(1.0, 2.55, unsigned=True) == (pytest.approx(0.01), 0)
+    assert activation_scale(1.0, 2.55, "uint8") == (pytest.approx(0.01), 0)
 
 
-@pytest.mark.parametrize("unsigned", [True, False])
-def test_an_empty_range_still_has_a_scale(unsigned: bool) -> None:
-    assert activation_scale(0.0, 0.0, unsigned=unsigned) == (1.0, 0)
+def test_fp8_scale_by_hand() -> None:
+    assert activation_scale(-4.48, 1.0, "float8_e4m3fn") == (pytest.approx(0.01), 0)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "float8_e4m3fn"])
+def test_an_empty_range_still_has_a_scale(kind: str) -> None:
+    assert activation_scale(0.0, 0.0, kind) == (1.0, 0)
 
 
 @given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3), st.booleans())
 def test_every_value_of_the_range_comes_back_within_one_step(a: float, b: float, unsigned: bool) -> None:
     low, high = min(a, b), max(a, b)
-    scale, zero = activation_scale(low, high, unsigned=unsigned)
+    scale, zero = activation_scale(low, high, "uint8" if unsigned else "int8")
     lowest, highest = (0, 255) if unsigned else (-128, 127)
     for value in (low, high, 0.0):
         step = np.clip(round(value / scale) + zero, lowest, highest)
@@ -72,7 +83,7 @@ def test_weights_per_column() -> None:
 @pytest.mark.parametrize("recipe", [ONNXRUNTIME_CPU, TENSORRT], ids=["onnxruntime-cpu", "tensorrt"])
 def test_the_typed_graph_is_valid_and_near_the_original(classifier, batch, recipe) -> None:
     original = clean(classifier)
-    typed, decisions = quantize_int8(original, RANGES, recipe)
+    typed, decisions = quantize(original, RANGES, recipe)
     onnx.checker.check_model(typed, full_check=True)
     assert [(d.name, d.quantized) for d in decisions] == [("Conv", True), ("Gemm", True)]
     expected = run(original, batch)
@@ -87,7 +98,7 @@ def test_the_typed_graph_is_valid_and_near_the_original(classifier, batch, recip
 def test_the_input_is_left_alone(classifier) -> None:
     original = clean(classifier)
     before = original.SerializeToString(deterministic=True)
-    quantize_int8(original, RANGES, ONNXRUNTIME_CPU)
+    quantize(original, RANGES, ONNXRUNTIME_CPU)
     assert original.SerializeToString(deterministic=True) == before
 
 
@@ -96,7 +107,7 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def test_what_onnxruntime_wants(classifier) -> None:
-    typed, _ = quantize_int8(clean(classifier), RANGES, ONNXRUNTIME_CPU)
+    typed, _ = quantize(clean(classifier), RANGES, ONNXRUNTIME_CPU)
     values = constants(typed)
     assert values["image.zero_point"].dtype == np.uint8
     assert values["image.zero_point"] == round(1 / (2 / 255))
@@ -108,7 +119,7 @@ def test_what_onnxruntime_wants(classifier) -> None:
 
 
 def test_what_tensorrt_wants(classifier) -> None:
-    typed, _ = quantize_int8(clean(classifier), RANGES, TENSORRT)
+    typed, _ = quantize(clean(classifier), RANGES, TENSORRT)
     values = constants(typed)
     assert all(not v.any() for name, v in values.items() if name.endswith("zero_point"))
     assert {v.dtype for name, v in values.items() if name.endswith("zero_point")} == {np.dtype(np.int8)}
@@ -116,7 +127,7 @@ def test_what_tensorrt_wants(classifier) -> None:
 
 
 def test_onnxruntime_fuses_every_pair_around_convolutions_and_products(classifier, tmp_path) -> None:
-    typed, _ = quantize_int8(clean(classifier), RANGES, ONNXRUNTIME_CPU)
+    typed, _ = quantize(clean(classifier), RANGES, ONNXRUNTIME_CPU)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3  # it warns that such a file is for this machine only
@@ -128,7 +139,7 @@ def test_onnxruntime_fuses_every_pair_around_convolutions_and_products(classifie
 
 def test_a_missing_range_is_an_error(classifier) -> None:
     with pytest.raises(CalibrationError, match="expected a range of Reshape"):
-        quantize_int8(clean(classifier), {"image": (0.0, 1.0)}, TENSORRT)
+        quantize(clean(classifier), {"image": (0.0, 1.0)}, TENSORRT)
 
 
 def test_products_without_constant_weights_stay_and_say_why() -> None:
@@ -136,7 +147,7 @@ def test_products_without_constant_weights_stay_and_say_why() -> None:
     tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1, 8, 8]) for n in ("image", "logits")]
     graph = helper.make_graph([product], "square", tensors[:1], tensors[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    typed, (decision,) = quantize_int8(model, {}, TENSORRT)
+    typed, (decision,) = quantize(model, {}, TENSORRT)
     assert (decision.quantized, decision.reason) == (False, "its second factor is no constant")
     assert [n.op_type for n in typed.graph.node] == ["MatMul"]
 
@@ -148,7 +159,7 @@ def test_a_bias_too_large_for_its_weights_keeps_its_value(classifier, batch) -> 
     classifier.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "conv.weight"))
     classifier.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones(4, np.float32), "conv.bias"))
     original = clean(classifier)
-    typed, _ = quantize_int8(original, RANGES, ONNXRUNTIME_CPU)
+    typed, _ = quantize(original, RANGES, ONNXRUNTIME_CPU)
     values = constants(typed)
     restored = values["Conv.bias.quantized"] * values["Conv.bias.scale"].astype(np.float64)
     np.testing.assert_allclose(restored, 1, rtol=0.02)
@@ -157,7 +168,7 @@ def test_a_bias_too_large_for_its_weights_keeps_its_value(classifier, batch) -> 
 
 def test_excluded_nodes_stay_as_they_are(classifier) -> None:
     original = clean(classifier)
-    typed, decisions = quantize_int8(original, RANGES, TENSORRT, excluded={"Conv"})
+    typed, decisions = quantize(original, RANGES, TENSORRT, excluded={"Conv"})
     assert [(d.name, d.quantized, d.reason) for d in decisions] == [
         ("Conv", False, "it was excluded"),
         ("Gemm", True, ""),
@@ -168,4 +179,28 @@ def test_excluded_nodes_stay_as_they_are(classifier) -> None:
 
 def test_a_node_to_exclude_that_is_none(classifier) -> None:
     with pytest.raises(ConfigError, match="out of Conv, Gemm, found Relu, conv1; quillrt inspect"):
-        quantize_int8(clean(classifier), RANGES, TENSORRT, excluded=("conv1", "Relu"))
+        quantize(clean(classifier), RANGES, TENSORRT, excluded=("conv1", "Relu"))
+
+
+def test_fp8_weights_by_hand() -> None:
+    """E4M3 has 3 bits of mantissa: 448 and 256 are there; 300 lies between 288 and 320, the nearer one is 288."""
+    weight = np.array([[448, 256, -300], [4.48, 0, 0.01]], np.float32)
+    steps, scale = quantize_weight(weight, axis=0, kind="float8_e4m3fn")
+    np.testing.assert_allclose(scale, [1, 0.01])
+    np.testing.assert_array_equal(steps.astype(np.float32), [[448, 256, -288], [448, 0, 1]])
+
+
+def test_an_fp8_graph_answers_nearly_as_fp32_by_onnxs_reference(classifier, batch) -> None:
+    original = clean(classifier)
+    typed, decisions = quantize(original, RANGES, TENSORRT_FP8)
+    onnx.checker.check_model(typed, full_check=True)
+    assert all(decision.quantized for decision in decisions)
+    (found,) = ReferenceEvaluator(typed).run(None, {"image": batch})
+    expected = run(original, batch)
+    assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_fp8_needs_an_opset_that_knows_it(classifier) -> None:
+    classifier.opset_import[0].version = 18
+    with pytest.raises(ExportError, match="opset 19 or newer for fp8, found opset 18"):
+        quantize(clean(classifier), RANGES, TENSORRT_FP8)
