@@ -80,6 +80,10 @@ def compile(  # noqa: A001 - the verb's name
             help="Points INT8 may lose on the validation part; beyond, other methods and nodes in FP32 are searched.",
         ),
     ] = None,
+    allow_fallback: Annotated[
+        bool,
+        typer.Option("--allow-fallback", help="Take an engine that multiplies in another precision than asked for."),
+    ] = False,
     labels: Labels = None,
     mean: Mean = None,
     std: Std = None,
@@ -108,6 +112,7 @@ def compile(  # noqa: A001 - the verb's name
         random_data=random_data,
         excluded=tuple(exclude or ()),
         max_drop=max_drop,
+        allow_fallback=allow_fallback,
         seed=seed,
     )
     output = output or source.beside(".quill")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -99,7 +99,7 @@ def inspect(
             e.precision.value if e.precision else "",
             ", ".join(e.backends),
             ", ".join(e.typed_for),
-            ", ".join(f"{kind} × {count}" for kind, count in e.built_for.get("products", {}).items()),
+            _products(e.built_for),
             f"{e.size / 1024:,.0f}",
             _accuracy(e.measured),
         )
@@ -140,6 +140,14 @@ def _show_nodes(bundle: Bundle, as_json: bool) -> None:
         print_json(decisions)
         return
     print_table(f"{bundle.path.name}: convolutions and products", ("file", "node", "operator", "computes in", ""), rows)
+
+
+def _products(built_for: Mapping[str, Any]) -> str:
+    """Return how many products were built in each datatype, and their share of the multiply-adds."""
+    macs = built_for.get("macs", {})
+    whole = sum(macs.values())
+    shares = {kind: f" ({100 * count / whole:.0f} % of MACs)" for kind, count in macs.items() if whole}
+    return ", ".join(f"{kind} × {n}{shares.get(kind, '')}" for kind, n in built_for.get("products", {}).items())
 
 
 def _accuracy(measured: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,19 +18,34 @@ from quillrt.runtime.versions import versions
 
 from .bundle_writer import entry_for
 from .graphs import File
+from .macs import multiply_adds
+from .quantize import is_typed
+
+LEAST_SHARE = 0.9  # of the multiply-adds that a graph types so
 
 
 def build_engines(
-    graphs: Sequence[File], precisions: Sequence[Precision], targets: Sequence[str], track: Track = no_progress
+    graphs: Sequence[File],
+    precisions: Sequence[Precision],
+    targets: Sequence[str],
+    least_share: float = LEAST_SHARE,
+    track: Track = no_progress,
 ) -> tuple[list[File], dict[str, list[dict[str, Any]]]]:
     """Build an engine of each precision for each TensorRT family among ``targets``.
+
+    Args:
+        graphs: typed graphs with their entries.
+        precisions: of which to build engines.
+        targets: families out of ``FAMILIES``; other targets have no builder.
+        least_share: of the multiply-adds that a graph types so, 0..1; what is built with less is refused.
+        track: shows progress.
 
     Returns:
         The engines, and by path their layers with the datatype each was really built in.
 
     Raises:
         BackendUnavailable: a family's builder cannot work here.
-        BuildError: it refused a graph.
+        BuildError: it refused a graph, or built too little of it in its precision.
     """
     wanted = [
         (family, entry, data)
@@ -45,7 +61,7 @@ def build_engines(
             built = build_engine(data, family)
         except BuildError as error:
             raise BuildError(f"{error}; leave {family} out with --target onnxruntime-cpu") from error
-        file = _file(entry, built)
+        file = _file(entry, data, built, least_share)
         files.append(file)
         layers[file[0].path] = [asdict(layer) for layer in built.layers]
     return files, layers
@@ -63,18 +79,43 @@ def _can_build(family: str) -> bool:
         return False
 
 
-def _file(graph: Entry, built: BuiltEngine) -> File:
+def attest(graph: bytes, built: BuiltEngine, precision: str) -> tuple[dict[str, int], float]:
+    """Return what the kernels multiply in, and the share that is in ``precision`` of what the graph types so.
+
+    Returns:
+        Multiply-adds of one image by datatype, ``unknown`` for nodes that no kernel names, empty where the builder
+        lists none; and a share, 0..1.
+    """
+    import onnx
+
+    if not built.layers:
+        return {}, 0.0
+    model = onnx.load_from_string(graph)
+    counts = multiply_adds(model)
+    datatypes = {node: layer.datatype for layer in built.layers if layer.is_product for node in layer.nodes}
+    found: Counter[str] = Counter()
+    for name, count in counts.items():
+        found[datatypes.get(name, "unknown")] += count
+    typed = {node.name for node in model.graph.node if is_typed(node, precision)} & counts.keys()
+    wanted = sum(counts[name] for name in typed)
+    right = sum(counts[name] for name in typed if datatypes.get(name) == precision)
+    return dict(found), right / wanted if wanted else 1.0
+
+
+def _file(graph: Entry, data: bytes, built: BuiltEngine, least_share: float) -> File:
     """Return the engine with what it fits and what it computes in.
 
     Raises:
-        BuildError: no convolution or product was built in the precision of the graph.
+        BuildError: less than ``least_share`` was built in the graph's precision.
     """
     assert graph.precision is not None  # noqa: S101 - typed graphs have one
-    precision, found = graph.precision.value, built.precisions()
-    if found and precision not in found:
+    precision = graph.precision.value
+    macs, share = attest(data, built, precision)
+    if macs and share < least_share:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in macs.items())
         raise BuildError(
-            f"expected {built.family} to build {graph.path} in {precision}, but its kernels compute in "
-            f"{', '.join(found)}; leave {precision} out for this target"
+            f"expected {built.family} to build {least_share:.0%} of the multiply-adds of {graph.path} in {precision}, "
+            f"found {share:.0%}: {kinds}; leave {precision} out for this target, or give --allow-fallback"
         )
     return entry_for(
         built.engine,
@@ -86,7 +127,8 @@ def _file(graph: Entry, built: BuiltEngine) -> File:
         built_for={
             "tensorrt": built.tensorrt_version,
             "compute_capabilities": list(built.compute_capabilities),
-            "products": found,
+            "products": built.precisions(),
+            "macs": macs,
         },
         calibration=graph.calibration,
         calibrated=graph.calibrated,

@@ -27,7 +27,7 @@ from quillrt.runtime.versions import versions
 from quillrt.train.evaluation import check_labels
 
 from .bundle_writer import entry_for, write_bundle
-from .engines import build_engines
+from .engines import LEAST_SHARE, build_engines
 from .graphs import CALIBRATED, DEFAULT_PRECISIONS, PRECISIONS, typed_graphs
 from .search import METHODS, Search, search
 from .source import Source
@@ -52,6 +52,7 @@ class CompileConfig:
         excluded: names of nodes that INT8 leaves in FP32.
         max_drop: points of accuracy that INT8 may lose on the validation part; ``None`` for no more than chance allows.
             Where it loses more, other methods are tried, then more nodes excluded.
+        allow_fallback: take engines that compute in another precision than was asked for.
         seed: of the draw of those images.
     """
 
@@ -62,6 +63,7 @@ class CompileConfig:
     random_data: bool = False
     excluded: tuple[str, ...] = ()
     max_drop: float | None = None
+    allow_fallback: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -158,7 +160,8 @@ def compile_bundle(
     elif calibrated:
         table = table or calibrate_source(source, images, config, track)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, excluded)
-    engines, attested = build_engines(graphs, config.precisions, config.targets, track)
+    least_share = 0.0 if config.allow_fallback else LEAST_SHARE
+    engines, attested = build_engines(graphs, config.precisions, config.targets, least_share, track)
     files = [*graphs, *engines]
     if table is not None:
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))

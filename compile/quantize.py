@@ -47,6 +47,7 @@ TENSORRT = Recipe("int8")
 TENSORRT_FP8 = Recipe("float8_e4m3fn")
 # The largest magnitude; of E4M3, 1.75 x 2^8: Micikevicius et al., "FP8 formats for deep learning", arXiv 2209.05433.
 _LARGEST = {"int8": 127, "float8_e4m3fn": 448}
+_DEQUANTIZED = ".dequantized"
 FP8_OPSET = 19  # the first whose QuantizeLinear knows float8
 
 
@@ -86,6 +87,12 @@ def quantize(
             "quillrt inspect --nodes lists those of a bundle"
         )
     return _Quantizer(model, ranges, recipe, excluded).run()
+
+
+def is_typed(node: onnx.NodeProto, precision: str) -> bool:
+    """Whether a graph asks that this node compute in ``precision``: if quantized, by what it reads."""
+    quantized = precision in ("int8", "fp8")
+    return node.op_type in QUANTIZABLE and (not quantized or node.input[0].endswith(_DEQUANTIZED))
 
 
 def activation_scale(low: float, high: float, kind: str) -> tuple[float, int]:
@@ -203,16 +210,16 @@ class _Quantizer:
             kind = self._recipe.activations
             scale, zero = activation_scale(*self._ranges[name], kind)
             self._activations[name] = scale
-            quantized = f"{name}.quantized"
+            quantized, dequantized = f"{name}.quantized", f"{name}{_DEQUANTIZED}"
             parameters = [
                 self._constant(f"{name}.scale", np.array(scale, np.float32)),
                 self._constant(f"{name}.zero_point", np.array(zero, _dtype(kind))),
             ]
             self._nodes += [
                 make_node("QuantizeLinear", [name, *parameters], [quantized], f"{name}.quantize"),
-                make_node("DequantizeLinear", [quantized, *parameters], [f"{name}.dequantized"], f"{name}.dequantize"),
+                make_node("DequantizeLinear", [quantized, *parameters], [dequantized], f"{name}.dequantize"),
             ]
-        return f"{name}.dequantized"
+        return f"{name}{_DEQUANTIZED}"
 
     def _dequantize(self, name: str, steps: NDArray[np.generic], scale: NDArray[np.float32], axis: int) -> str:
         from onnx.helper import make_node
@@ -223,9 +230,9 @@ class _Quantizer:
             self._constant(f"{name}.zero_point", np.zeros(scale.shape, steps.dtype)),
         ]
         self._nodes.append(
-            make_node("DequantizeLinear", inputs, [f"{name}.dequantized"], f"{name}.dequantize", axis=axis)
+            make_node("DequantizeLinear", inputs, [f"{name}{_DEQUANTIZED}"], f"{name}.dequantize", axis=axis)
         )
-        return f"{name}.dequantized"
+        return f"{name}{_DEQUANTIZED}"
 
     def _constant(self, name: str, value: NDArray[np.generic]) -> str:
         from onnx.numpy_helper import from_array

@@ -28,7 +28,8 @@ class Entry:
         typed_for: which engine builders take it (an ONNX graph typed for them).
         tools: name and version of what made it.
         built_for: for an engine, what it fits (TensorRT's version, compute capabilities) and what it computes in
-            (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels).
+            (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels;
+            ``macs``: their multiply-adds for one image).
         calibration: fingerprint of the calibration table its ranges come from.
         calibrated: how those ranges were found, in a few words.
         measured: accuracy and latency found when it was made, each with n and where.
@@ -135,10 +136,12 @@ def _check_source(source: Any) -> dict[str, Any]:
 
 def _check_built_for(facts: Mapping[str, Any]) -> None:
     _check(facts.get("tensorrt", ""), str, "TensorRT's version")
-    capabilities, products = facts.get("compute_capabilities", []), facts.get("products", {})
+    capabilities = facts.get("compute_capabilities", [])
     _check(capabilities, list, "the list of compute capabilities")
     for capability in capabilities:
         _check(capability, str, "a compute capability")
-    _check(products, dict, "the table of products")
-    for kind, count in products.items():
-        _check(count, int, f"the number of {kind} products")
+    for table, what in (("products", "products"), ("macs", "multiply-adds")):
+        counts = facts.get(table, {})
+        _check(counts, dict, f"the table of {what}")
+        for kind, count in counts.items():
+            _check(count, int, f"the number of {kind} {what}")
