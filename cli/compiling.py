@@ -60,7 +60,8 @@ def compile(  # noqa: A001 - the verb's name
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", help="onnxruntime-cpu, tensorrt or tensorrt-rtx; repeat. Default: all that build here."
+            "--target",
+            help="onnxruntime-cpu, openvino, tensorrt, tensorrt-rtx; repeat. Default: CPUs, and all that build here.",
         ),
     ] = None,
     dataset: ModelDataset = None,

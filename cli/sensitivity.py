@@ -46,9 +46,9 @@ def sensitivity(
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write (.png).")] = Path(
         "runs/sensitivity.png"
     ),
-    target: Annotated[str, typer.Option("--target", help="Whose INT8: onnxruntime-cpu, tensorrt or tensorrt-rtx.")] = (
-        "onnxruntime-cpu"
-    ),
+    target: Annotated[
+        str, typer.Option("--target", help="Whose INT8: onnxruntime-cpu, openvino, tensorrt or tensorrt-rtx.")
+    ] = "onnxruntime-cpu",
     images: Annotated[
         int, typer.Option("--images", min=1, help="Validation images to judge by, the first ones.")
     ] = 1000,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quillrt.calibration.table import CalibrationTable
+from quillrt.runtime.backends import CPU_BACKENDS
 from quillrt.runtime.errors import ConfigError, ExportError
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
@@ -15,7 +16,7 @@ from quillrt.runtime.versions import versions
 from .bf16 import to_bf16
 from .bundle_writer import entry_for
 from .fp16 import to_fp16
-from .quantize import ONNXRUNTIME_CPU, TENSORRT, TENSORRT_FP8, NodeDecision, Recipe, quantize
+from .quantize import CPU, TENSORRT, TENSORRT_FP8, NodeDecision, Recipe, quantize
 from .source import Source
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def recipe_for(target: str) -> Recipe:
     Raises:
         ConfigError: no target has this name.
     """
-    recipes = {"onnxruntime-cpu": ONNXRUNTIME_CPU, **dict.fromkeys(FAMILIES, TENSORRT)}
+    recipes = {**dict.fromkeys(CPU_BACKENDS, CPU), **dict.fromkeys(FAMILIES, TENSORRT)}
     if target not in recipes:
         raise ConfigError(f"expected a target out of {', '.join(recipes)}, found {target}")
     return recipes[target]
@@ -65,8 +66,8 @@ def typed_graphs(
     wanted: list[tuple[str, Precision, Recipe, tuple[str, ...], tuple[str, ...]]] = []
     if Precision.INT8 in precisions:
         wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (), FAMILIES))
-    if Precision.INT8 in precisions and "onnxruntime-cpu" in targets:
-        wanted.append(("int8.onnxruntime-cpu", Precision.INT8, ONNXRUNTIME_CPU, ("onnxruntime-cpu",), ()))
+    if Precision.INT8 in precisions and any(target in CPU_BACKENDS for target in targets):
+        wanted.append(("int8.cpu", Precision.INT8, CPU, CPU_BACKENDS, ()))
     if Precision.FP8 in precisions:
         wanted.append(("fp8", Precision.FP8, TENSORRT_FP8, (), FAMILIES))
     if table is not None:

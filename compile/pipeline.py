@@ -14,7 +14,7 @@ from quillrt.calibration.collect import collect, tabulate
 from quillrt.calibration.methods import Method
 from quillrt.calibration.samples import draw_samples, random_samples
 from quillrt.calibration.table import RANDOM_DATA, CalibrationTable
-from quillrt.runtime.backends import open_session
+from quillrt.runtime.backends import CPU_BACKENDS, open_session
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ConfigError
 from quillrt.runtime.imageset import ImageSet
@@ -33,7 +33,7 @@ from .search import METHODS, Search, search
 from .source import Source
 from .verify import Verdict, verify
 
-TARGETS = ("onnxruntime-cpu", *FAMILIES)
+TARGETS = (*CPU_BACKENDS, *FAMILIES)
 _SAMPLES = 512  # ranges of small networks settle within a few hundred images
 _EAGER_IMAGES = 256
 _EAGER_TOLERANCE = 1e-4  # of the largest logit: FP32 sums in another order

@@ -42,7 +42,7 @@ class Recipe:
 
 
 # x86 multiplies unsigned by signed bytes in one instruction (VPDPBUSD); TensorRT refuses zero points and int32 biases.
-ONNXRUNTIME_CPU = Recipe("uint8", quantize_bias=True)
+CPU = Recipe("uint8", quantize_bias=True)
 TENSORRT = Recipe("int8")
 TENSORRT_FP8 = Recipe("float8_e4m3fn")
 # The largest magnitude; of E4M3, 1.75 x 2^8: Micikevicius et al., "FP8 formats for deep learning", arXiv 2209.05433.

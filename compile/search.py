@@ -11,7 +11,7 @@ import numpy as np
 
 from quillrt.calibration.methods import Method
 from quillrt.calibration.table import CalibrationTable
-from quillrt.runtime.backends import open_session
+from quillrt.runtime.backends import CPU_BACKENDS, open_session
 from quillrt.runtime.errors import AccuracyError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.predict import run_images
@@ -36,7 +36,6 @@ METHODS = (
     Method("entropy"),
     Method("mse"),
 )
-_TIMED = "onnxruntime-cpu"  # the one target whose engine runs wherever graphs are made
 _TIMED_IMAGES = 64
 
 
@@ -91,6 +90,7 @@ class Judge:
     def __init__(self, source: Source, targets: Iterable[str], validation: ImageSet) -> None:
         self._source, self._labels = source, validation.labels
         self.targets = tuple(targets)
+        self._timed = next((target for target in self.targets if target in CPU_BACKENDS), None)
         self._recipes = {recipe_for(target) for target in self.targets}
         self._fitted = fit_images(validation, source.spec.preprocessing)
         self._reference = self._logits(source.graph.SerializeToString())
@@ -111,22 +111,22 @@ class Judge:
         return Trial(str(method), excluded, drop, p, max(errors))
 
     def _logits(self, model: bytes) -> NDArray[np.float32]:
-        with open_session(_TIMED, model, self._source.spec) as session:
+        with open_session("onnxruntime-cpu", model, self._source.spec) as session:
             return run_images(session, self._fitted)
 
     def costs(self, tables: Mapping[Trial, CalibrationTable]) -> tuple[dict[Trial, float], str]:
         """Return what each trial costs, and in which unit; graphs that differ in their ranges only cost the same."""
         graphs = {trial.excluded: (trial, table) for trial, table in tables.items()}
-        if _TIMED in self.targets:
-            recipe = recipe_for(_TIMED)
+        if self._timed is not None:
+            recipe = recipe_for(self._timed)
             models = [
                 quantize(self._source.graph, table.ranges, recipe, excluded)[0].SerializeToString()
                 for excluded, (_, table) in graphs.items()
             ]
             spec = self._source.spec
             images = normalize(self._fitted[:_TIMED_IMAGES], spec.preprocessing, spec.channels)
-            found = dict(zip(graphs, latencies_us(models, _TIMED, spec, images), strict=True))
-            unit = f"µs an image on {_TIMED}, one thread"
+            found = dict(zip(graphs, latencies_us(models, self._timed, spec, images), strict=True))
+            unit = f"µs an image on {self._timed}, one thread"
         else:
             macs = multiply_adds(self._source.graph)
             whole = sum(macs.values()) or 1

@@ -44,7 +44,7 @@ def test_compile_writes_a_bundle_and_says_how_its_files_did(compiled) -> None:
     assert bundle.manifest.model.labels == ("nw", "ne", "sw", "se")
     ran = {(v["path"], v["backend"]): v for v in report["verdicts"] if v["n"]}
     assert ran["model.fp32.onnx", "onnxruntime-cpu"]["accuracy"] == 1
-    assert ran["model.int8.onnxruntime-cpu.onnx", "onnxruntime-cpu"]["agreement"] == 1
+    assert ran["model.int8.cpu.onnx", "onnxruntime-cpu"]["agreement"] == 1
     assert path.with_name("quadrants.quill.toml").read_text().startswith("[compile]")
 
 
@@ -55,7 +55,7 @@ def test_a_table_made_before_gives_the_same_int8_graph(quillrt, model, options, 
     again = tmp_path / "again.quill"
     arguments = ["--calibration", table, "--target", "onnxruntime-cpu", "-o", again]
     assert quillrt("compile", model, *options, *arguments)[0] == 0
-    name = "model.int8.onnxruntime-cpu.onnx"
+    name = "model.int8.cpu.onnx"
     assert Bundle.open(again).files[name] == Bundle.open(path).files[name]
 
 

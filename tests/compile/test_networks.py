@@ -82,7 +82,7 @@ def test_every_precision_for_onnxruntime(source, compiled) -> None:
     assert run[Precision.INT8].accuracy > 0.9
     # Of a GRU no engine takes INT8: only its head is quantized.
     layers = [m for m in source.checkpoint.module().modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-    nodes = json.loads(bundle.files["report.json"])["nodes"]["model.int8.onnxruntime-cpu.onnx"]
+    nodes = json.loads(bundle.files["report.json"])["nodes"]["model.int8.cpu.onnx"]
     assert [node["quantized"] for node in nodes] == [True] * len(layers)
 
 

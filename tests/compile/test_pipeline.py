@@ -50,7 +50,7 @@ def test_a_bundle_holds_what_was_asked_for(source, images, tmp_path) -> None:
     assert {e.path for e in bundle.entries} == {
         "model.fp32.onnx",
         "model.fp16.onnx",
-        "model.int8.onnxruntime-cpu.onnx",
+        "model.int8.cpu.onnx",
         "model.int8.tensorrt.onnx",
         "calibration.json",
         "report.json",
@@ -89,7 +89,7 @@ def test_a_table_of_another_model_is_refused_and_nothing_written(source, images,
 def test_a_graph_that_int8_ruins_is_refused_and_nothing_written(source, images, tmp_path) -> None:
     table = calibrate_source(source, images, CompileConfig(samples=50))
     ruined = replace(table, ranges=dict.fromkeys(table.ranges, (0.0, 0.001)))
-    with pytest.raises(AccuracyError, match=r"model\.int8\.onnxruntime-cpu\.onnx on onnxruntime-cpu: it loses"):
+    with pytest.raises(AccuracyError, match=r"model\.int8\.cpu\.onnx on onnxruntime-cpu: it loses"):
         compile_bundle(source, images, CompileConfig(), tmp_path / "out" / "model.quill", ruined)
     assert not (tmp_path / "out").exists()
 

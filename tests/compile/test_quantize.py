@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from quillrt.compile.names import clean
 from quillrt.compile.quantize import (
-    ONNXRUNTIME_CPU,
+    CPU,
     TENSORRT,
     TENSORRT_FP8,
     activation_scale,
@@ -80,7 +80,7 @@ def test_weights_per_column() -> None:
     np.testing.assert_array_equal(steps, [[127, -127], [50, 50]])
 
 
-@pytest.mark.parametrize("recipe", [ONNXRUNTIME_CPU, TENSORRT], ids=["onnxruntime-cpu", "tensorrt"])
+@pytest.mark.parametrize("recipe", [CPU, TENSORRT], ids=["onnxruntime-cpu", "tensorrt"])
 def test_the_typed_graph_is_valid_and_near_the_original(classifier, batch, recipe) -> None:
     original = clean(classifier)
     typed, decisions = quantize(original, RANGES, recipe)
@@ -98,7 +98,7 @@ def test_the_typed_graph_is_valid_and_near_the_original(classifier, batch, recip
 def test_the_input_is_left_alone(classifier) -> None:
     original = clean(classifier)
     before = original.SerializeToString(deterministic=True)
-    quantize(original, RANGES, ONNXRUNTIME_CPU)
+    quantize(original, RANGES, CPU)
     assert original.SerializeToString(deterministic=True) == before
 
 
@@ -107,7 +107,7 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 def test_what_onnxruntime_wants(classifier) -> None:
-    typed, _ = quantize(clean(classifier), RANGES, ONNXRUNTIME_CPU)
+    typed, _ = quantize(clean(classifier), RANGES, CPU)
     values = constants(typed)
     assert values["image.zero_point"].dtype == np.uint8
     assert values["image.zero_point"] == round(1 / (2 / 255))
@@ -127,7 +127,7 @@ def test_what_tensorrt_wants(classifier) -> None:
 
 
 def test_onnxruntime_fuses_every_pair_around_convolutions_and_products(classifier, tmp_path) -> None:
-    typed, _ = quantize(clean(classifier), RANGES, ONNXRUNTIME_CPU)
+    typed, _ = quantize(clean(classifier), RANGES, CPU)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3  # it warns that such a file is for this machine only
@@ -159,7 +159,7 @@ def test_a_bias_too_large_for_its_weights_keeps_its_value(classifier, batch) -> 
     classifier.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "conv.weight"))
     classifier.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones(4, np.float32), "conv.bias"))
     original = clean(classifier)
-    typed, _ = quantize(original, RANGES, ONNXRUNTIME_CPU)
+    typed, _ = quantize(original, RANGES, CPU)
     values = constants(typed)
     restored = values["Conv.bias.quantized"] * values["Conv.bias.scale"].astype(np.float64)
     np.testing.assert_allclose(restored, 1, rtol=0.02)

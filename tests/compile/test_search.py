@@ -104,7 +104,7 @@ def test_the_bundle_is_made_as_the_search_chose_and_its_options_make_it_again(so
     method = next(m for m in METHODS if str(m) == found.chosen.method)
     again = CompileConfig(precisions=(Precision.INT8,), samples=200, method=method, excluded=excluded)
     compile_bundle(source, images, again, tmp_path / "b.quill")
-    name = "model.int8.onnxruntime-cpu.onnx"
+    name = "model.int8.cpu.onnx"
     assert Bundle.open(tmp_path / "b.quill").files[name] == bundle.files[name]
 
 

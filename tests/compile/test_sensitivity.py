@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from quillrt.calibration.collect import calibrate
 from quillrt.calibration.table import CalibrationTable
-from quillrt.compile.quantize import ONNXRUNTIME_CPU
+from quillrt.compile.quantize import CPU
 from quillrt.compile.sensitivity import analyse, compared, plot_sensitivity
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session
@@ -51,7 +51,7 @@ def test_effect_by_hand() -> None:
 
 def test_a_node_with_a_far_too_wide_range_comes_first(source, images, table) -> None:
     wide = {**table.ranges, "Reshape": (0.0, 1000 * table.ranges["Reshape"][1])}
-    found = analyse(source, replace(table, ranges=wide), ONNXRUNTIME_CPU, images)
+    found = analyse(source, replace(table, ranges=wide), CPU, images)
     assert [each.node for each in found.nodes] == ["Gemm", "Conv"]
     gemm, conv = found.nodes
     assert gemm.alone.error > 10 * conv.alone.error
@@ -65,7 +65,7 @@ def test_a_table_of_another_model_is_refused(source, images, table) -> None:
         numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "conv.weight")
     )
     with pytest.raises(CalibrationError, match="table of this model"):
-        analyse(source, table, ONNXRUNTIME_CPU, images)
+        analyse(source, table, CPU, images)
 
 
 def test_nothing_to_quantize(source, images, table) -> None:
@@ -73,9 +73,9 @@ def test_nothing_to_quantize(source, images, table) -> None:
         if tensor.name.endswith("weight"):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
     with pytest.raises(ExportError, match="none"):
-        analyse(source, replace(table, model_sha256=source.sha256), ONNXRUNTIME_CPU, images)
+        analyse(source, replace(table, model_sha256=source.sha256), CPU, images)
 
 
 def test_the_picture_is_one(source, images, table, tmp_path) -> None:
-    plot_sensitivity(tmp_path / "bars.png", analyse(source, table, ONNXRUNTIME_CPU, images), "a title\nof two lines")
+    plot_sensitivity(tmp_path / "bars.png", analyse(source, table, CPU, images), "a title\nof two lines")
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")
