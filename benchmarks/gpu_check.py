@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quillrt.compile.graphs import DEFAULT_PRECISIONS
+from quillrt.compile.config import DEFAULT_PRECISIONS
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable
 from quillrt.runtime.files import write_text

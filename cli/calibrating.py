@@ -71,7 +71,8 @@ def calibrate(
     """Collect the ranges of a model's activations on real training images."""
     from quillrt.calibration.formats import check_format, export, imported
     from quillrt.calibration.methods import Method
-    from quillrt.compile.pipeline import CompileConfig, calibrate_source
+    from quillrt.compile.config import CompileConfig
+    from quillrt.compile.ranges import calibrate_source
 
     check_output(output, ".json")
     for path in exports or ():

@@ -99,9 +99,9 @@ def compile(  # noqa: A001 - the verb's name
     """Compile a checkpoint or an ONNX classifier to one bundle: graphs, engines, the proof that they agree."""
     from quillrt.calibration.methods import Method
     from quillrt.calibration.table import CalibrationTable
+    from quillrt.compile.config import DEFAULT_PRECISIONS, CompileConfig
     from quillrt.compile.engines import buildable
-    from quillrt.compile.graphs import DEFAULT_PRECISIONS
-    from quillrt.compile.pipeline import CompileConfig, compile_bundle
+    from quillrt.compile.pipeline import compile_bundle
     from quillrt.compile.search import plot_search
     from quillrt.runtime.precision import Precision
 

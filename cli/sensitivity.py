@@ -74,8 +74,9 @@ def sensitivity(
 
     from quillrt.calibration.methods import Method as Finder
     from quillrt.calibration.table import CalibrationTable
+    from quillrt.compile.config import CompileConfig
     from quillrt.compile.graphs import recipe_for
-    from quillrt.compile.pipeline import CompileConfig, calibrate_source
+    from quillrt.compile.ranges import calibrate_source
     from quillrt.compile.sensitivity import analyse, plot_sensitivity
 
     check_output(output, ".png")

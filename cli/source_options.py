@@ -10,7 +10,7 @@ import typer
 from quillrt.cli.model_files import ModelFile, checkpoint_file
 
 if TYPE_CHECKING:
-    from quillrt.compile.pipeline import Images
+    from quillrt.compile.ranges import Images
     from quillrt.compile.source import Source
 
 SourceFile = Annotated[
@@ -61,7 +61,7 @@ def load(
 
 def images_of(source: Source, dataset: str | None, data_root: Path | None) -> Images:
     """Return the training and validation images of the data set named, or else of the one it was trained on."""
-    from quillrt.compile.pipeline import Images
+    from quillrt.compile.ranges import Images
     from quillrt.train.datasets import load_dataset_for, public_name
 
     training = source.checkpoint.training if source.checkpoint else {}

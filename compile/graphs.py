@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import onnx
 
 File = tuple[Entry, bytes]
-PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8)
-DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)  # what every target has
-CALIBRATED = (Precision.INT8, Precision.FP8)
 
 
 def recipe_for(target: str) -> Recipe:

@@ -4,88 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from quillrt.calibration.collect import collect, tabulate
-from quillrt.calibration.methods import Method
-from quillrt.calibration.samples import draw_samples, random_samples
-from quillrt.calibration.table import RANDOM_DATA, CalibrationTable
-from quillrt.runtime.backends import CPU_BACKENDS, open_session
+from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import AccuracyError, CalibrationError, ConfigError
-from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.errors import AccuracyError, CalibrationError
 from quillrt.runtime.manifest import Entry, Manifest
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
-from quillrt.runtime.tensorrt_api import FAMILIES
 from quillrt.runtime.versions import versions
 from quillrt.train.evaluation import check_labels
 
 from .bundle_writer import entry_for, write_bundle
+from .config import CALIBRATED, CompileConfig
 from .engines import LEAST_SHARE, build_engines
-from .graphs import CALIBRATED, DEFAULT_PRECISIONS, PRECISIONS, typed_graphs
+from .graphs import typed_graphs
+from .parity import check_against_eager
+from .ranges import Images, calibrate_source, tables_of
 from .search import METHODS, Search, search
 from .source import Source
 from .verify import Verdict, verify
-
-TARGETS = (*CPU_BACKENDS, *FAMILIES)
-_SAMPLES = 512  # ranges of small networks settle within a few hundred images
-_EAGER_IMAGES = 256
-_EAGER_TOLERANCE = 1e-4  # of the largest logit: FP32 sums in another order
-
-
-@dataclass(frozen=True)
-class CompileConfig:
-    """What to make.
-
-    Attributes:
-        precisions: out of ``PRECISIONS``; FP32 is always made, as the reference.
-        targets: out of ``TARGETS``: which INT8 graphs and which engines.
-        method: how ranges are found if no table is given.
-        samples: how many images calibrate; ``None``: 512, or all there are.
-        random_data: calibrate on noise instead of training images; the bundle says so for ever.
-        excluded: names of nodes that INT8 leaves in FP32.
-        max_drop: points of accuracy that INT8 may lose on the validation part; ``None`` for no more than chance allows.
-            Where it loses more, other methods are tried, then more nodes excluded.
-        allow_fallback: take engines that compute in another precision than was asked for.
-        seed: of the draw of those images.
-    """
-
-    precisions: tuple[Precision, ...] = DEFAULT_PRECISIONS
-    targets: tuple[str, ...] = ("onnxruntime-cpu",)
-    method: Method = field(default_factory=Method)
-    samples: int | None = None
-    random_data: bool = False
-    excluded: tuple[str, ...] = ()
-    max_drop: float | None = None
-    allow_fallback: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for found, known, what in (
-            (self.precisions, PRECISIONS, "precision"),
-            (self.targets, TARGETS, "target"),
-        ):
-            strange = [getattr(f, "value", f) for f in found if f not in known]
-            if strange:
-                names = ", ".join(getattr(k, "value", k) for k in known)
-                raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
-        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
-            raise ConfigError(f"expected --max-drop of 0 to 100 points, found {self.max_drop}; give 0.1 if in doubt")
-
-
-@dataclass(frozen=True)
-class Images:
-    """What compiling needs of a data set: ``training`` calibrates, ``validation`` judges; test stays unseen."""
-
-    dataset: str
-    training: ImageSet
-    validation: ImageSet
 
 
 class Compiled(NamedTuple):
@@ -94,35 +34,6 @@ class Compiled(NamedTuple):
     bundle: Bundle
     verdicts: tuple[Verdict, ...]
     search: Search | None
-
-
-def calibrate_source(
-    source: Source, images: Images | None, config: CompileConfig, track: Track = no_progress
-) -> CalibrationTable:
-    """Return the ranges of ``source`` on samples of the training part, or on noise where that is asked for.
-
-    Raises:
-        CalibrationError: no images and no noise either, or see ``draw_samples`` and ``collect``.
-    """
-    return _tables(source, images, config, (config.method,), track)[0]
-
-
-def _tables(
-    source: Source, images: Images | None, config: CompileConfig, methods: Sequence[Method], track: Track
-) -> list[CalibrationTable]:
-    """Return a table for each method; all of them read the same counts."""
-    spec = source.spec
-    if images is None and not config.random_data:
-        raise CalibrationError("expected training images to calibrate on, found none; name a data set")
-    if images is None or config.random_data:
-        dataset = RANDOM_DATA
-        samples = random_samples(spec.labels, spec.preprocessing, config.samples or _SAMPLES, config.seed)
-    else:
-        check_labels(spec, images.training)
-        dataset = images.dataset
-        samples = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
-    counts = collect(source.graph, spec, samples, track)
-    return [tabulate(counts, source.graph, spec, samples, dataset, method) for method in methods]
 
 
 def compile_bundle(
@@ -150,11 +61,11 @@ def compile_bundle(
                 "expected --precision int8 or fp8 beside a calibration table, found neither; leave the table out"
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
-    parity = _check_against_eager(source, images.validation)
+    parity = check_against_eager(source, images.validation)
     found, excluded = None, config.excluded
     if Precision.INT8 in config.precisions and config.max_drop is not None:
         others = [method for method in METHODS if method != config.method]
-        tables = [table] if table else _tables(source, images, config, [config.method, *others], track)
+        tables = [table] if table else tables_of(source, images, config, [config.method, *others], track)
         found, table = search(source, config.targets, tables, excluded, images.validation, config.max_drop, track)
         excluded = found.chosen.excluded
     elif calibrated:
@@ -191,30 +102,6 @@ def compile_bundle(
     files.append(entry_for(json.dumps(report, indent=2).encode(), "report.json", "report", tools=versions("quillrt")))
     write_bundle(output, source.spec, source.record, files)
     return Compiled(Bundle.open(output), verdicts, found)
-
-
-def _check_against_eager(source: Source, validation: ImageSet) -> dict[str, Any] | None:
-    """Compare the graph with PyTorch eager on real images; ``None`` for a source that has no PyTorch side.
-
-    Raises:
-        AccuracyError: a logit differs by more than ten thousandths of the largest.
-    """
-    if source.checkpoint is None:
-        return None
-    from .export import eager_logits
-
-    recipe = source.spec.preprocessing
-    some = validation.take(np.arange(min(_EAGER_IMAGES, len(validation))))
-    batch = normalize(fit_images(some, recipe), recipe, source.spec.channels)
-    expected = eager_logits(source.checkpoint, batch)
-    with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
-        difference = float(np.abs(session.run(batch) - expected).max())
-    if not difference <= _EAGER_TOLERANCE * max(1.0, float(np.abs(expected).max())):
-        raise AccuracyError(
-            f"expected the exported graph to answer as PyTorch eager does, but a logit differs by {difference:.2g}; "
-            "this is a fault of the exporter: please report it with the model"
-        )
-    return {"n": len(batch), "max_difference": difference}
 
 
 def _measured(entry: Entry, verdicts: Sequence[Verdict], dataset: str) -> Entry:

@@ -106,7 +106,9 @@ def stand_in_folder(tmp_path_factory):
     """A folder as models/ is, with one model: ``small``, two epochs of `cnn` on the digits at 8 x 8 pixels."""
     from dataclasses import replace
 
-    from quillrt.compile.pipeline import CompileConfig, Images, compile_bundle
+    from quillrt.compile.config import CompileConfig
+    from quillrt.compile.pipeline import compile_bundle
+    from quillrt.compile.ranges import Images
     from quillrt.compile.source import load_source
     from quillrt.train.checkpoint import save_checkpoint
     from quillrt.train.config import TrainConfig

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from quillrt.compile.config import DEFAULT_PRECISIONS, PRECISIONS, CompileConfig
 from quillrt.compile.engines import buildable
 from quillrt.compile.export import eager_logits
-from quillrt.compile.pipeline import DEFAULT_PRECISIONS, PRECISIONS, CompileConfig, Images, compile_bundle
+from quillrt.compile.pipeline import compile_bundle
+from quillrt.compile.ranges import Images
 from quillrt.compile.source import Source, load_source
 from quillrt.compile.verify import Verdict
 from quillrt.runtime.bundle import Bundle

@@ -11,8 +11,9 @@ import pytest
 from onnx import numpy_helper
 
 from quillrt.calibration.samples import sample_hashes
-from quillrt.compile import pipeline
-from quillrt.compile.pipeline import CompileConfig, Images, calibrate_source, compile_bundle
+from quillrt.compile.config import PRECISIONS, CompileConfig
+from quillrt.compile.pipeline import compile_bundle
+from quillrt.compile.ranges import Images, calibrate_source
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
@@ -123,10 +124,10 @@ def test_unknown_targets_and_precisions() -> None:
 @pytest.mark.tensorrt
 def test_real_engines_are_built_in_the_precision_asked_for(source, images, tmp_path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx")
-    config = CompileConfig(pipeline.PRECISIONS, ("tensorrt-rtx",), samples=50)
+    config = CompileConfig(PRECISIONS, ("tensorrt-rtx",), samples=50)
     bundle, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
     engines = {e.precision: e for e in bundle.entries if e.kind == "engine"}
-    assert set(engines) == set(pipeline.PRECISIONS)
+    assert set(engines) == set(PRECISIONS)
     for precision, entry in engines.items():
         assert precision.value in entry.built_for["products"]
         # FP8 came with Ada Lovelace, 8.9.

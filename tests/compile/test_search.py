@@ -12,10 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quillrt.calibration.collect import collect, tabulate
 from quillrt.calibration.samples import draw_samples
+from quillrt.compile.config import CompileConfig
 from quillrt.compile.latency import latencies_us
 from quillrt.compile.macs import multiply_adds
 from quillrt.compile.names import clean
-from quillrt.compile.pipeline import CompileConfig, Images, compile_bundle
+from quillrt.compile.pipeline import compile_bundle
+from quillrt.compile.ranges import Images
 from quillrt.compile.search import METHODS, Search, Trial, described, options, plot_search, search
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.bundle import Bundle

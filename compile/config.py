@@ -1,0 +1,56 @@
+"""What to compile to: plain settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from quillrt.calibration.methods import Method
+from quillrt.runtime.backends import CPU_BACKENDS
+from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.tensorrt_api import FAMILIES
+
+PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8)
+DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)  # what every target has
+CALIBRATED = (Precision.INT8, Precision.FP8)
+TARGETS = (*CPU_BACKENDS, *FAMILIES)
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """What to make.
+
+    Attributes:
+        precisions: out of ``PRECISIONS``; FP32 is always made, as the reference.
+        targets: out of ``TARGETS``: which INT8 graphs and which engines.
+        method: how ranges are found if no table is given.
+        samples: how many images calibrate; ``None``: 512, or all there are.
+        random_data: calibrate on noise instead of training images; the bundle says so for ever.
+        excluded: names of nodes that INT8 leaves in FP32.
+        max_drop: points of accuracy that INT8 may lose on the validation part; ``None`` for no more than chance allows.
+            Where it loses more, other methods are tried, then more nodes excluded.
+        allow_fallback: take engines that compute in another precision than was asked for.
+        seed: of the draw of those images.
+    """
+
+    precisions: tuple[Precision, ...] = DEFAULT_PRECISIONS
+    targets: tuple[str, ...] = ("onnxruntime-cpu",)
+    method: Method = field(default_factory=Method)
+    samples: int | None = None
+    random_data: bool = False
+    excluded: tuple[str, ...] = ()
+    max_drop: float | None = None
+    allow_fallback: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for found, known, what in (
+            (self.precisions, PRECISIONS, "precision"),
+            (self.targets, TARGETS, "target"),
+        ):
+            strange = [getattr(f, "value", f) for f in found if f not in known]
+            if strange:
+                names = ", ".join(getattr(k, "value", k) for k in known)
+                raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise ConfigError(f"expected --max-drop of 0 to 100 points, found {self.max_drop}; give 0.1 if in doubt")
