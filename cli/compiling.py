@@ -41,6 +41,7 @@ from quillrt.cli.source_options import (
 
 if TYPE_CHECKING:
     from quillrt.cli.model_files import ModelFile
+    from quillrt.compile.choice import Choice
     from quillrt.compile.search import Search
     from quillrt.compile.verify import Verdict
 
@@ -54,7 +55,8 @@ def compile(  # noqa: A001 - the verb's name
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            "--precision", help="fp32, fp16, bf16, int8 or fp8; repeat for several. Default: fp32, fp16, int8."
+            "--precision",
+            help="fp32, fp16, bf16, int8, fp8; repeat. Default: fp32, fp16, int8. auto: of these the fastest here.",
         ),
     ] = None,
     target: Annotated[
@@ -64,6 +66,7 @@ def compile(  # noqa: A001 - the verb's name
             help="onnxruntime-cpu, openvino, tensorrt, tensorrt-rtx; repeat. Default: CPUs, and all that build here.",
         ),
     ] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Images in a query, for --precision auto.")] = 1,
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
     calibration: Calibration = None,
@@ -105,9 +108,12 @@ def compile(  # noqa: A001 - the verb's name
     from quillrt.compile.search import plot_search
     from quillrt.runtime.precision import Precision
 
+    auto = precision == ["auto"]
     settings = CompileConfig(
-        precisions=tuple(Precision.parse(p) for p in precision) if precision else DEFAULT_PRECISIONS,
-        targets=tuple(target) if target else ("onnxruntime-cpu", *buildable()),
+        precisions=DEFAULT_PRECISIONS if auto or not precision else tuple(Precision.parse(p) for p in precision),
+        targets=tuple(target) if target and target != ["auto"] else ("onnxruntime-cpu", *buildable()),
+        auto=auto,
+        batch=batch,
         method=Method(method, percentile),
         samples=samples,
         random_data=random_data,
@@ -122,19 +128,21 @@ def compile(  # noqa: A001 - the verb's name
     note(f"exporting {source}", quiet)
     loaded = load(source.path, labels, mean, std, fit, denoise)
     images = images_of(loaded, dataset, data_root)
-    bundle, verdicts, search = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
+    bundle, verdicts, search, choice = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
     save_config(ctx, config_beside(output))
     if search is not None:
         title = f"{source}: INT8 that loses at most {max_drop:g} points of {images.dataset}'s validation part"
         plot_search(output.with_suffix(".search.png"), search, title)
     if as_json:
-        searched = None if search is None else asdict(search)
+        found = {"search": search and asdict(search), "choice": choice and asdict(choice)}
         files = [asdict(v) for v in verdicts]
-        print_json({"path": str(output), "sha256": bundle.sha256, "verdicts": files, "search": searched})
+        print_json({"path": str(output), "sha256": bundle.sha256, "verdicts": files, **found})
         return
     if search is not None:
         _print_search(title, search, source)
     _print_verdicts(f"{output}: on the validation part of {images.dataset}", verdicts)
+    if choice is not None:
+        _print_choice(choice)
 
 
 def verify(
@@ -186,6 +194,16 @@ def _print_search(title: str, found: Search, source: ModelFile) -> None:
     print_table(title, columns, rows)
     for trial in found.front:
         typer.echo(f"{described(trial)}: quillrt compile {source} {shlex.join(options(trial))}")
+
+
+def _print_choice(choice: Choice) -> None:
+    rows = [
+        (t.path, t.backend, f"{t.latency_us:,.0f}", f"{t.drop:+.2f}", "kept" if t == choice.chosen else "")
+        for t in choice.timings
+    ]
+    title = f"one thread, batch {choice.batch}, medians"
+    print_table(title, ("file", "backend", "µs a query", "drop (points)", ""), rows)
+    typer.echo(choice.note)
 
 
 def _print_verdicts(title: str, verdicts: tuple[Verdict, ...]) -> None:

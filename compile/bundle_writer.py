@@ -23,14 +23,25 @@ def entry_for(data: bytes, path: str, kind: str, **facts: Any) -> tuple[Entry, b
 
 
 def write_bundle(
-    path: Path, model: ModelSpec, source: Mapping[str, Any], files: Sequence[tuple[Entry, bytes]]
+    path: Path,
+    model: ModelSpec,
+    source: Mapping[str, Any],
+    files: Sequence[tuple[Entry, bytes]],
+    preferred: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Write the files and a manifest that names them; return the manifest.
+
+    Args:
+        path: of the bundle.
+        model: what goes in and comes out.
+        source: see ``Manifest``.
+        files: with their entries.
+        preferred: see ``Manifest``.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    manifest = Manifest(model, source, tuple(entry for entry, _ in files))
+    manifest = Manifest(model, source, tuple(entry for entry, _ in files), preferred or {})
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
     with written_whole(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(MANIFEST, _DATE), text)

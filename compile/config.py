@@ -13,6 +13,7 @@ from quillrt.runtime.tensorrt_api import FAMILIES
 PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8)
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)  # what every target has
 CALIBRATED = (Precision.INT8, Precision.FP8)
+_LARGEST_BATCH = 4096
 TARGETS = (*CPU_BACKENDS, *FAMILIES)
 
 
@@ -29,6 +30,8 @@ class CompileConfig:
         excluded: names of nodes that INT8 leaves in FP32.
         max_drop: points of accuracy that INT8 may lose on the validation part; ``None`` for no more than chance allows.
             Where it loses more, other methods are tried, then more nodes excluded.
+        auto: keep of the precisions only the fastest that runs here and holds its accuracy, beside FP32.
+        batch: images in a query, for which ``auto`` chooses.
         allow_fallback: take engines that compute in another precision than was asked for.
         seed: of the draw of those images.
     """
@@ -40,6 +43,8 @@ class CompileConfig:
     random_data: bool = False
     excluded: tuple[str, ...] = ()
     max_drop: float | None = None
+    auto: bool = False
+    batch: int = 1
     allow_fallback: bool = False
     seed: int = 0
 
@@ -52,5 +57,7 @@ class CompileConfig:
             if strange:
                 names = ", ".join(getattr(k, "value", k) for k in known)
                 raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
+        if not 1 <= self.batch <= _LARGEST_BATCH:
+            raise ConfigError(f"expected a batch of 1 to {_LARGEST_BATCH} images, found {self.batch}")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise ConfigError(f"expected --max-drop of 0 to 100 points, found {self.max_drop}; give 0.1 if in doubt")

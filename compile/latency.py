@@ -1,4 +1,4 @@
-"""How long engines take for one image: enough to choose between them; `quillrt bench` settles arguments."""
+"""How long models take for a query: enough to choose between them; `quillrt bench` settles arguments."""
 
 from __future__ import annotations
 
@@ -10,43 +10,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.runtime.backends import open_session
-from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.session import Session, SessionOptions
 from quillrt.runtime.spec import ModelSpec
 
-_ROUNDS, _QUERIES = 15, 40
+_TURNS = 15
+_TURN_NS = 20_000_000  # a turn takes this long, and has three queries at least
+_LEAST_QUERIES = 3
 
 
 def latencies_us(
-    models: Sequence[bytes], backend: str, spec: ModelSpec, images: NDArray[np.float32], batch: int = 1
+    models: Sequence[tuple[str, bytes]],
+    spec: ModelSpec,
+    images: NDArray[np.float32],
+    batch: int = 1,
+    track: Track = no_progress,
 ) -> list[float]:
     """Return the median time of a query of ``batch`` images with one thread, for each model, in microseconds.
 
     The models take turns, so that a disturbance meets all; a model's figure is the median over its turns' medians.
 
     Args:
-        models: ONNX graphs or engines.
-        backend: what runs them.
+        models: backend and ONNX graph or engine of each.
         spec: their input.
-        images: float32 (N, C, H, W); queries go through them.
+        images: float32 (N, C, H, W), N at least ``batch``; queries go through them.
         batch: images in a query.
+        track: shows progress.
 
     Raises:
-        BackendUnavailable: the backend cannot run here.
-        BundleError: it cannot open a model.
+        BackendUnavailable: a backend cannot run here.
+        BundleError: one cannot open its model.
     """
-    queries = [np.ascontiguousarray(np.roll(images, -i, axis=0)[:batch]) for i in range(len(images))]
-    turns: list[list[float]] = [[] for _ in models]
+    starts = range(0, len(images) - batch + 1, max(1, batch // 2))
+    queries = [np.ascontiguousarray(images[start : start + batch]) for start in starts]
+    medians: list[list[float]] = [[] for _ in models]
     with ExitStack() as stack:
         sessions = [
-            stack.enter_context(open_session(backend, model, spec, SessionOptions(threads=1))) for model in models
+            stack.enter_context(open_session(name, model, spec, SessionOptions(threads=1))) for name, model in models
         ]
-        for turn in range(_ROUNDS + 1):
-            for session, found in zip(sessions, turns, strict=True):
-                times = []
-                for i in range(_QUERIES):
-                    started = time.perf_counter_ns()
-                    session.run(queries[i % len(queries)])
-                    times.append(time.perf_counter_ns() - started)
-                if turn:  # the first one warms up
-                    found.append(float(np.median(times)))
-    return [float(np.median(found)) / 1000 for found in turns]
+        for session in sessions:
+            _turn(session, queries)  # warms up
+        for _ in track(range(_TURNS), "timing", _TURNS):
+            for session, found in zip(sessions, medians, strict=True):
+                found.append(_turn(session, queries))
+    return [float(np.median(found)) / 1000 for found in medians]
+
+
+def _turn(session: Session, queries: Sequence[NDArray[np.float32]]) -> float:
+    """Return the median time of a query in nanoseconds."""
+    times: list[int] = []
+    while len(times) < _LEAST_QUERIES or sum(times) < _TURN_NS:
+        query = queries[len(times) % len(queries)]
+        started = time.perf_counter_ns()
+        session.run(query)
+        times.append(time.perf_counter_ns() - started)
+    return float(np.median(times))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +18,10 @@ from quillrt.runtime.versions import versions
 from quillrt.train.evaluation import check_labels
 
 from .bundle_writer import entry_for, write_bundle
+from .choice import Choice, choose
 from .config import CALIBRATED, CompileConfig
 from .engines import LEAST_SHARE, build_engines
-from .graphs import typed_graphs
+from .graphs import File, typed_graphs
 from .parity import check_against_eager
 from .ranges import Images, calibrate_source, tables_of
 from .search import METHODS, Search, search
@@ -29,11 +30,19 @@ from .verify import Verdict, verify
 
 
 class Compiled(NamedTuple):
-    """What compiling gives: the bundle, how each file in it did, and what was searched if there was a gate."""
+    """What compiling gives.
+
+    Attributes:
+        bundle: as written.
+        verdicts: how each file did that was made.
+        search: what was tried to hold a gate, where there was one.
+        choice: what was timed, where the fastest was asked for.
+    """
 
     bundle: Bundle
     verdicts: tuple[Verdict, ...]
     search: Search | None
+    choice: Choice | None
 
 
 def compile_bundle(
@@ -54,36 +63,28 @@ def compile_bundle(
             is written.
     """
     check_labels(source.spec, images.validation)
-    calibrated = any(precision in CALIBRATED for precision in config.precisions)
     if table is not None:
-        if not calibrated:
+        if not _is_calibrated(config.precisions):
             raise CalibrationError(
                 "expected --precision int8 or fp8 beside a calibration table, found neither; leave the table out"
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
     parity = check_against_eager(source, images.validation)
-    found, excluded = None, config.excluded
-    if Precision.INT8 in config.precisions and config.max_drop is not None:
-        others = [method for method in METHODS if method != config.method]
-        tables = [table] if table else tables_of(source, images, config, [config.method, *others], track)
-        found, table = search(source, config.targets, tables, excluded, images.validation, config.max_drop, track)
-        excluded = found.chosen.excluded
-    elif calibrated:
-        table = table or calibrate_source(source, images, config, track)
-    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, excluded)
+    config, table, found = _ranges(source, images, config, table, track)
+    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
     least_share = 0.0 if config.allow_fallback else LEAST_SHARE
     engines, attested = build_engines(graphs, config.precisions, config.targets, least_share, track)
     files = [*graphs, *engines]
     if table is not None:
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
 
-    draft = Manifest(source.spec, source.record, tuple(entry for entry, _ in files))
-    bundle = Bundle(output, draft, {entry.path: data for entry, data in files}, "")
-    verdicts = verify(bundle, images.validation, track=track)
-    faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault]
-    if config.max_drop is not None:
-        lost = [v for v in verdicts if v.drop > config.max_drop and not v.fault]
-        faults += [f"{v.path} on {v.backend} loses {v.drop:.2f} points, more than {config.max_drop:g}" for v in lost]
+    bundle = _bundle(output, source, files)
+    verdicts = _gated(verify(bundle, images.validation, track=track), config.max_drop)
+    choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
+    if choice is not None:
+        files = [(entry, data) for entry, data in files if _is_kept(entry, choice.chosen.precision)]
+    kept = {entry.path for entry, _ in files}
+    faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault and v.path in kept]
     if faults:
         raise AccuracyError(
             f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}; "
@@ -93,15 +94,68 @@ def compile_bundle(
         "config": asdict(config),
         "dataset": images.dataset,
         "eager": parity,
-        "nodes": {path: [asdict(d) for d in found] for path, found in decisions.items()},
-        "layers": attested,
+        "nodes": {path: [asdict(d) for d in nodes] for path, nodes in decisions.items() if path in kept},
+        "layers": {path: layers for path, layers in attested.items() if path in kept},
         "search": None if found is None else asdict(found),
+        "choice": None if choice is None else asdict(choice),
         "verdicts": [asdict(v) for v in verdicts],
     }
     files = [(_measured(entry, verdicts, images.dataset), data) for entry, data in files]
     files.append(entry_for(json.dumps(report, indent=2).encode(), "report.json", "report", tools=versions("quillrt")))
-    write_bundle(output, source.spec, source.record, files)
-    return Compiled(Bundle.open(output), verdicts, found)
+    preferred = {} if choice is None else {"path": choice.chosen.path, "backend": choice.chosen.backend}
+    write_bundle(output, source.spec, source.record, files, preferred)
+    return Compiled(Bundle.open(output), verdicts, found, choice)
+
+
+def _is_calibrated(precisions: Iterable[Precision]) -> bool:
+    return any(precision in CALIBRATED for precision in precisions)
+
+
+def _ranges(
+    source: Source, images: Images, config: CompileConfig, table: CalibrationTable | None, track: Track
+) -> tuple[CompileConfig, CalibrationTable | None, Search | None]:
+    """Return the settings as the gate changes them, the table of what is quantized, and how the gate found it."""
+    if not _is_calibrated(config.precisions):
+        return config, None, None
+    if config.max_drop is None or Precision.INT8 not in config.precisions:
+        return config, table or calibrate_source(source, images, config, track), None
+    others = [method for method in METHODS if method != config.method]
+    tables = [table] if table else tables_of(source, images, config, [config.method, *others], track)
+    try:
+        found, table = search(
+            source, config.targets, tables, config.excluded, images.validation, config.max_drop, track
+        )
+    except AccuracyError:
+        if not config.auto:
+            raise
+        rest = tuple(precision for precision in config.precisions if precision not in CALIBRATED)
+        return replace(config, precisions=rest, excluded=()), None, None  # the others compete without it
+    return replace(config, excluded=found.chosen.excluded), table, found
+
+
+def _bundle(output: Path, source: Source, files: Sequence[File]) -> Bundle:
+    """Return the bundle that is not written yet."""
+    manifest = Manifest(source.spec, source.record, tuple(entry for entry, _ in files))
+    return Bundle(output, manifest, {entry.path: data for entry, data in files}, "")
+
+
+def _gated(verdicts: Sequence[Verdict], max_drop: float | None) -> tuple[Verdict, ...]:
+    """Return the verdicts, with what the gate forbids as a fault, be it chance or not."""
+    if max_drop is None:
+        return tuple(verdicts)
+    return tuple(
+        replace(v, fault=f"it loses {v.drop:.2f} points (p = {v.p:.2g}), more than {max_drop:g} allowed")
+        if v.drop > max_drop and not v.fault
+        else v
+        for v in verdicts
+    )
+
+
+def _is_kept(entry: Entry, chosen: Precision) -> bool:
+    """Whether a file stays once a precision is chosen: its graphs, also for other devices, and what it depends on."""
+    if entry.kind == "calibration":
+        return chosen in CALIBRATED
+    return entry.precision is chosen or (entry.kind == "onnx" and entry.precision is Precision.FP32)
 
 
 def _measured(entry: Entry, verdicts: Sequence[Verdict], dataset: str) -> Entry:

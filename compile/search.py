@@ -120,12 +120,12 @@ class Judge:
         if self._timed is not None:
             recipe = recipe_for(self._timed)
             models = [
-                quantize(self._source.graph, table.ranges, recipe, excluded)[0].SerializeToString()
+                (self._timed, quantize(self._source.graph, table.ranges, recipe, excluded)[0].SerializeToString())
                 for excluded, (_, table) in graphs.items()
             ]
             spec = self._source.spec
             images = normalize(self._fitted[:_TIMED_IMAGES], spec.preprocessing, spec.channels)
-            found = dict(zip(graphs, latencies_us(models, self._timed, spec, images), strict=True))
+            found = dict(zip(graphs, latencies_us(models, spec, images), strict=True))
             unit = f"µs an image on {self._timed}, one thread"
         else:
             macs = multiply_adds(self._source.graph)

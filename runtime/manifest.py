@@ -77,11 +77,13 @@ class Manifest:
         model: inputs, outputs, labels, preprocessing.
         source: kind (``checkpoint`` or ``onnx``) and sha256 of the file it was compiled from, and its training record.
         entries: every file but the manifest.
+        preferred: ``path`` and ``backend`` that were the fastest where it was compiled; empty if nothing was timed.
     """
 
     model: ModelSpec
     source: Mapping[str, Any]
     entries: tuple[Entry, ...]
+    preferred: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def training(self) -> Mapping[str, Any]:
@@ -112,6 +114,7 @@ class Manifest:
                 model=ModelSpec.from_json(data["model"]),
                 source=_check_source(data["source"]),
                 entries=tuple(Entry.from_json(entry) for entry in data["entries"]),
+                preferred={key: str(value) for key, value in data.get("preferred", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
             raise BundleError(

@@ -57,6 +57,8 @@ def open_fitting(
 ) -> tuple[Session, Entry, str]:
     """Open the first file that works here: by ``BACKENDS``' order, the likely fastest precision of each first.
 
+    What was timed when the bundle was made comes before the other backends of its kind, CPU or GPU.
+
     Returns:
         The session, the entry that it runs, and the name of the backend.
 
@@ -68,23 +70,33 @@ def open_fitting(
     if backend is not None:
         check_name(backend)
     reasons = []
-    for name in BACKENDS if backend is None else (backend,):
-        for entry in candidates(bundle, name, precision):
-            reason = why_not(entry, name)
-            if reason is None:
-                try:
-                    return open_session(name, bundle.read(entry), bundle.manifest.model, options), entry, name
-                except BackendUnavailable as error:
-                    if backend is not None:  # who asks for one wants it, or its own words
-                        raise
-                    reason = str(error)
-            reasons.append(reason)
+    names = BACKENDS if backend is None else (backend,)
+    pairs = [(name, entry) for name in names for entry in candidates(bundle, name, precision)]
+    for name, entry in _preferred_first(bundle, pairs):
+        reason = why_not(entry, name)
+        if reason is None:
+            try:
+                return open_session(name, bundle.read(entry), bundle.manifest.model, options), entry, name
+            except BackendUnavailable as error:
+                if backend is not None:  # who asks for one wants it, or its own words
+                    raise
+                reason = str(error)
+        reasons.append(reason)
     holds = sorted({f"{name} {e.precision.value}" for e in bundle.entries if e.precision for name in e.backends})
     raise BackendUnavailable(
         f"expected something in {bundle.path.name} that runs on {describe_device().text()}; "
         f"it holds {', '.join(holds) or 'nothing that runs'}, "
         f"but: {'; '.join(dict.fromkeys(reasons)) or 'none is of the backend and precision asked for'}"
     )
+
+
+def _preferred_first(bundle: Bundle, pairs: list[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
+    preferred = bundle.manifest.preferred
+    chosen = [pair for pair in pairs if (pair[0], pair[1].path) == (preferred.get("backend"), preferred.get("path"))]
+    others = [pair for pair in pairs if pair not in chosen]
+    on_cpu = any(name in CPU_BACKENDS for name, _ in chosen)
+    before = [pair for pair in others if on_cpu and pair[0] not in CPU_BACKENDS]
+    return [*before, *chosen, *(pair for pair in others if pair not in before)]
 
 
 def _fastest_first(backend: str) -> tuple[Precision, ...]:

@@ -226,3 +226,16 @@ def test_a_gate_shows_what_was_tried_and_how_to_make_it_again(quillrt, model, op
 def test_a_gate_that_is_none(quillrt, model, options, tmp_path, points) -> None:
     code, _, err = quillrt("compile", model, *options, "--max-drop", points, "-o", tmp_path / "a.quill", "--quiet")
     assert (code, "0 to 100 points" in err) == (1, True)
+
+
+def test_the_fastest_is_kept_and_said(quillrt, model, options, tmp_path) -> None:
+    path = tmp_path / "fast.quill"
+    arguments = ["--samples", 16, "--target", "auto", "--precision", "auto", "--batch", 4, "-o", path]
+    code, out, err = quillrt("compile", model, *options, *arguments, "--target", "onnxruntime-cpu")
+    assert (code, "expected a target out of" in err) == (1, True)
+    arguments = ["--samples", 16, "--target", "onnxruntime-cpu", "--precision", "auto", "--batch", 4, "-o", path]
+    code, out, err = quillrt("compile", model, *options, *arguments)
+    assert code == 0, err
+    assert "one thread, batch 4, medians" in out
+    assert out.count("kept") >= 1
+    assert Bundle.open(path).manifest.preferred["backend"] in ("onnxruntime-cpu", "openvino")

@@ -46,7 +46,7 @@ def images(source) -> Images:
 
 
 def test_a_bundle_holds_what_was_asked_for(source, images, tmp_path) -> None:
-    bundle, verdicts, _ = compile_bundle(source, images, CompileConfig(samples=50), tmp_path / "model.quill")
+    bundle, verdicts, _, _ = compile_bundle(source, images, CompileConfig(samples=50), tmp_path / "model.quill")
     assert bundle == Bundle.open(tmp_path / "model.quill")
     assert {e.path for e in bundle.entries} == {
         "model.fp32.onnx",
@@ -69,7 +69,7 @@ def test_a_bundle_holds_what_was_asked_for(source, images, tmp_path) -> None:
 
 def test_only_the_precisions_asked_for(source, images, tmp_path) -> None:
     config = CompileConfig(precisions=(Precision.FP16,))
-    bundle, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
+    bundle, _, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
     assert {e.precision for e in bundle.entries if e.kind == "onnx"} == {Precision.FP32, Precision.FP16}
     assert not any(e.kind == "calibration" for e in bundle.entries)
 
@@ -125,7 +125,7 @@ def test_unknown_targets_and_precisions() -> None:
 def test_real_engines_are_built_in_the_precision_asked_for(source, images, tmp_path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs the package tensorrt-rtx")
     config = CompileConfig(PRECISIONS, ("tensorrt-rtx",), samples=50)
-    bundle, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
+    bundle, _, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
     engines = {e.precision: e for e in bundle.entries if e.kind == "engine"}
     assert set(engines) == set(PRECISIONS)
     for precision, entry in engines.items():

@@ -98,7 +98,7 @@ def _ruined(found):
 
 def test_the_bundle_is_made_as_the_search_chose_and_its_options_make_it_again(source, images, tmp_path) -> None:
     config = CompileConfig(precisions=(Precision.INT8,), samples=200, max_drop=0.3)
-    bundle, verdicts, found = compile_bundle(source, images, config, tmp_path / "a.quill")
+    bundle, verdicts, found, _ = compile_bundle(source, images, config, tmp_path / "a.quill")
     assert max(verdict.drop for verdict in verdicts) <= 0.3
     words = options(found.chosen)
     excluded = tuple(word for before, word in pairwise(words) if before == "--exclude")
@@ -176,7 +176,7 @@ def test_a_larger_network_takes_longer(spec) -> None:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
 
     images = np.zeros((3, 1, 8, 8), np.float32)
-    small, large = latencies_us([network(4), network(20_000)], "onnxruntime-cpu", spec, images)
+    small, large = latencies_us([("onnxruntime-cpu", network(width)) for width in (4, 20_000)], spec, images)
     assert 0 < small < large
 
 
