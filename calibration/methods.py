@@ -14,6 +14,7 @@ from .histogram import BINS, Histogram
 METHODS = ("minmax", "moving-average", "percentile", "entropy", "mse")
 _LEVELS = 128  # of one sign: int8's magnitudes
 _SMOOTHING = 1e-4  # share of a distribution that is spread evenly, as in Apache MXNet's calibration
+_MOST_CLIPPED = 0.01
 _STEPS = 255  # between the 256 values of a byte
 _SHARES = np.linspace(0.01, 1, 100)  # of the whole range, tried for the least squared error
 
@@ -68,7 +69,9 @@ def _entropy(histogram: Histogram) -> tuple[float, float]:
     """Clip where the quantized magnitudes tell least from the real ones, by Kullback-Leibler divergence.
 
     S. Migacz, "8-bit Inference with TensorRT", GTC 2017. Zeros count as much as the bin beside them: they are exact at
-    any scale, and after a ReLU they would decide alone (NVIDIA's pytorch-quantization does so, too).
+    any scale, and after a ReLU they would decide alone (NVIDIA's pytorch-quantization does so, too). At most a
+    hundredth of the values is clipped: where the last bin holds a value that most pixels have, as a background, the
+    published divergence does not see what is clipped into it.
     """
     magnitudes = histogram.counts[BINS:] + histogram.counts[:BINS][::-1]
     magnitudes[0] = magnitudes[1]
@@ -76,10 +79,10 @@ def _entropy(histogram: Histogram) -> tuple[float, float]:
     if used <= _LEVELS:
         return histogram.low, histogram.high
     beyond = np.cumsum(magnitudes[::-1])[::-1]
-    divergences = [
-        _divergence(magnitudes[:bins], beyond[bins] if bins < BINS else 0) for bins in range(_LEVELS, used + 1)
-    ]
-    threshold = (_LEVELS + int(np.argmin(divergences))) * histogram.limit / BINS
+    least = int(np.argmax(beyond <= _MOST_CLIPPED * histogram.counts.sum()))  # bins to keep, for `beyond` falls
+    candidates = range(max(_LEVELS, least), used + 1)
+    divergences = [_divergence(magnitudes[:bins], beyond[bins] if bins < BINS else 0) for bins in candidates]
+    threshold = candidates[int(np.argmin(divergences))] * histogram.limit / BINS
     return _within(histogram, -threshold, threshold)
 
 

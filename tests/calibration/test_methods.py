@@ -100,6 +100,13 @@ def test_entropy_is_the_published_algorithm(monkeypatch, values) -> None:
     assert (low, high) == pytest.approx((max(values.min(), -threshold), min(values.max(), threshold)))
 
 
+def test_entropy_does_not_cut_at_a_background() -> None:
+    """Four fifths of the values are one and the same: what lies beyond it would be clipped into its bin unseen."""
+    strokes = RNG.uniform(0.5, 2.8, 10_000)
+    high = Method("entropy").range_of(counted(np.append(np.full(40_000, -0.42), strokes).astype(np.float32)))[1]
+    assert (strokes > high).mean() < 0.06
+
+
 def test_entropy_cuts_about_where_onnxruntime_does() -> None:
     """Its calibrator spreads 256 levels over both signs, which are ours on magnitudes, but drops what 256 leaves."""
     for values in (BELL, TAIL):
