@@ -41,7 +41,7 @@ def calibrate_source(
 
 
 def tables_of(
-    source: Source, images: Images | None, config: CompileConfig, methods: Sequence[Method], track: Track
+    source: Source, images: Images | None, config: CompileConfig, methods: Sequence[Method], track: Track = no_progress
 ) -> list[CalibrationTable]:
     """Return a table for each method; all of them read the same counts."""
     spec = source.spec

@@ -85,7 +85,7 @@ class Search:
 
 
 class Judge:
-    """Makes INT8 graphs of one model and judges them on the validation part."""
+    """Makes INT8 graphs of one model and judges them on the same images."""
 
     def __init__(self, source: Source, targets: Iterable[str], validation: ImageSet) -> None:
         self._source, self._labels = source, validation.labels
@@ -94,6 +94,11 @@ class Judge:
         self._recipes = {recipe_for(target) for target in self.targets}
         self._fitted = fit_images(validation, source.spec.preprocessing)
         self._reference = self._logits(source.graph.SerializeToString())
+
+    @property
+    def accuracy(self) -> float:
+        """Share (0..1) of right answers of FP32."""
+        return float((self._reference.argmax(axis=1) == self._labels).mean())
 
     def trial(self, table: CalibrationTable, excluded: tuple[str, ...] = ()) -> Trial:
         """Return how INT8 with these ranges does."""
