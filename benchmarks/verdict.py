@@ -1,0 +1,171 @@
+"""Is the choice of `compile --precision auto` right? `python -m quillrt.benchmarks.verdict MODEL... --target ...`.
+
+Each model is compiled once in all precisions, and every file that a CPU library opens is timed by a bare loop around
+that library, without any code of ours: a process for each, in turns. Then `auto` chooses, in bundles of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from quillrt.benchmarks.environment import describe, hardware_line
+from quillrt.benchmarks.script import run
+from quillrt.compile.config import DEFAULT_PRECISIONS, CompileConfig
+from quillrt.compile.pipeline import compile_bundle
+from quillrt.compile.ranges import Images
+from quillrt.compile.source import Source, load_source
+from quillrt.runtime.backends import CPU_BACKENDS
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.preprocessing import fit_images, normalize
+from quillrt.runtime.versions import versions
+from quillrt.train.datasets import load_dataset_for, public_name
+
+_PACKAGES = ("onnxruntime", "openvino")
+_ROUNDS = 9
+_WARM_UP = 20
+Query = Callable[[], Any]
+
+
+def _onnxruntime(model: bytes, batch: NDArray[np.float32]) -> Query:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: batch})
+
+
+def _openvino(model: bytes, batch: NDArray[np.float32]) -> Query:
+    import openvino
+
+    core = openvino.Core()
+    settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
+    return lambda: request.infer([batch], share_inputs=True)
+
+
+LOOPS: dict[str, Callable[[bytes, NDArray[np.float32]], Query]] = {
+    "onnxruntime-cpu": _onnxruntime,
+    "openvino": _openvino,
+}
+_query: Query
+
+
+def _open(backend: str, model: bytes, batch: NDArray[np.float32]) -> None:
+    """Load the model in a worker of its own."""
+    global _query
+    _query = LOOPS[backend](model, batch)
+    for _ in range(_WARM_UP):
+        _query()
+
+
+def _round(seconds: float) -> float:
+    """Return the median time of a query in microseconds."""
+    times: list[int] = []
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter_ns()
+        _query()
+        times.append(time.perf_counter_ns() - started)
+    return median(times) / 1000
+
+
+@dataclass(frozen=True)
+class Raced:
+    """What one run found.
+
+    Attributes:
+        picked: file and backend that ``auto`` chose.
+        latency_us: medians of the loops by file and backend, the fastest first.
+    """
+
+    picked: tuple[str, str]
+    latency_us: dict[tuple[str, str], float]
+
+    @property
+    def excess(self) -> float:
+        """By what share of the fastest's time the picked one is slower."""
+        return self.latency_us[self.picked] / min(self.latency_us.values()) - 1
+
+
+def loops(bundle: Bundle, batch: NDArray[np.float32], seconds: float = 0.3) -> dict[tuple[str, str], float]:
+    """Time every file of ``bundle`` on every CPU library that opens it; return microseconds, the fastest first.
+
+    Args:
+        bundle: what to time.
+        batch: the query, float32 (N, C, H, W).
+        seconds: of each of the rounds.
+    """
+    pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends if backend in LOOPS]
+    with ExitStack() as stack:
+        workers = {}
+        for entry, backend in pairs:
+            start = (backend, bundle.read(entry), batch)
+            pool = ProcessPoolExecutor(1, get_context("spawn"), _open, start)
+            workers[entry.path, backend] = stack.enter_context(pool)
+        rounds = [{key: pool.submit(_round, seconds).result() for key, pool in workers.items()} for _ in range(_ROUNDS)]
+    found = {key: median(each[key] for each in rounds) for key in workers}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def race(source: Source, images: Images, config: CompileConfig, folder: Path) -> Raced:
+    """Let ``auto`` choose for ``config.batch``, and time all there is to choose from."""
+    everything = compile_bundle(source, images, config, folder / "all.quill").bundle
+    choice = compile_bundle(source, images, replace(config, auto=True), folder / "auto.quill").choice
+    assert choice is not None  # noqa: S101 - auto always chooses or raises
+    spec = source.spec
+    rows = np.arange(config.batch) % len(images.validation)
+    fitted = fit_images(images.validation.take(rows), spec.preprocessing)
+    found = loops(everything, normalize(fitted, spec.preprocessing, spec.channels))
+    return Raced((choice.chosen.path, choice.chosen.backend), found)
+
+
+def main(
+    models: Annotated[list[Path], typer.Argument(help="Checkpoints that quillrt trained.")],
+    data_root: Annotated[Path | None, typer.Option("--data-root", envvar="QUILLRT_DATA")] = None,
+    target: Annotated[list[str], typer.Option("--target", help="CPU targets to choose from; repeat.")] = [  # noqa: B006
+        *CPU_BACKENDS
+    ],
+    batch: Annotated[list[int], typer.Option("--batch", min=1, help="Repeat for several.")] = [1, 64],  # noqa: B006
+    runs: Annotated[int, typer.Option("--runs", min=1)] = 3,
+) -> None:
+    """Print for each model and batch what was picked, what each loop takes, and by how much the pick is off."""
+    libraries = ", ".join(f"{name} {version}" for name, version in versions(*_PACKAGES).items())
+    typer.echo(f"one thread, medians of {_ROUNDS} rounds in turn; {hardware_line(describe())}, {libraries}")
+    for path in models:
+        source = load_source(path)
+        training = source.checkpoint.training if source.checkpoint else {}
+        name, splits = load_dataset_for(source.spec, training, None, data_root)
+        images = Images(public_name(name), splits.train, splits.validation)
+        for size in batch:
+            config = CompileConfig(DEFAULT_PRECISIONS, tuple(target), batch=size)
+            for number in range(1, runs + 1):
+                with TemporaryDirectory() as folder:
+                    found = race(source, images, config, Path(folder))
+                times = ", ".join(f"{_said(pair)} {us:,.0f}" for pair, us in found.latency_us.items())
+                typer.echo(
+                    f"{path.name}, batch {size}, run {number}: picked {_said(found.picked)}, "
+                    f"{found.excess:.1%} over the fastest; µs a query: {times}"
+                )
+
+
+def _said(pair: tuple[str, str]) -> str:
+    return f"{pair[0].removeprefix('model.')} on {pair[1]}"
+
+
+if __name__ == "__main__":
+    run(main)
