@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +73,31 @@ class Histogram:
         width = (self.high - self.low) / bins or 1.0
         index = np.minimum(((inside - self.low) / width).astype(np.int64), bins - 1)
         return tuple(int(n) for n in np.bincount(index, self.counts, minlength=bins))
+
+
+_NUMBERS = ("limit", "low", "high", "average_low", "average_high")
+
+
+def pack(histograms: Mapping[str, Histogram]) -> bytes:
+    """Return histograms as the bytes of an ``.npz`` file, from which ``unpack`` makes them again."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        names=np.array(list(histograms)),
+        counts=np.array([each.counts for each in histograms.values()]),
+        numbers=np.array([[getattr(each, name) for name in _NUMBERS] for each in histograms.values()]),
+    )
+    return buffer.getvalue()
+
+
+def unpack(data: bytes) -> dict[str, Histogram]:
+    """Return the histograms that ``pack`` made ``data`` of."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        names, counts, numbers = (arrays[name] for name in ("names", "counts", "numbers"))
+    found = {}
+    for name, own, values in zip(names.tolist(), counts, numbers.tolist(), strict=True):
+        histogram = found[name] = Histogram()
+        histogram.counts = own
+        for attribute, value in zip(_NUMBERS, values, strict=True):
+            setattr(histogram, attribute, value)
+    return found

@@ -23,6 +23,7 @@ from quillrt.cli.options import (
     save_config,
 )
 from quillrt.cli.source_options import (
+    Cached,
     Denoise,
     Fit,
     Labels,
@@ -33,6 +34,7 @@ from quillrt.cli.source_options import (
     Samples,
     SourceFile,
     Std,
+    cache_of,
     images_of,
     load,
 )
@@ -63,6 +65,7 @@ def calibrate(
         list[Path] | None, typer.Option("--export", help="Write the ranges for another tool, too; the same endings.")
     ] = None,
     seed: Seed = 0,
+    cached: Cached = True,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -83,7 +86,7 @@ def calibrate(
     else:
         settings = CompileConfig(method=Method(method, percentile), samples=samples, random_data=random_data, seed=seed)
         images = None if random_data else images_of(loaded, dataset, data_root)
-        table = calibrate_source(loaded, images, settings, tracker(quiet))
+        table = calibrate_source(loaded, images, settings, tracker(quiet), cache_of(cached))
     table.save(output)
     for path in exports or ():
         export(table, path)

@@ -24,6 +24,7 @@ from quillrt.cli.options import (
     save_config,
 )
 from quillrt.cli.source_options import (
+    Cached,
     Calibration,
     Denoise,
     Fit,
@@ -35,6 +36,7 @@ from quillrt.cli.source_options import (
     Samples,
     SourceFile,
     Std,
+    cache_of,
     images_of,
     load,
 )
@@ -94,6 +96,7 @@ def compile(  # noqa: A001 - the verb's name
     fit: Fit = None,
     denoise: Denoise = None,
     seed: Seed = 0,
+    cached: Cached = True,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -128,7 +131,9 @@ def compile(  # noqa: A001 - the verb's name
     note(f"exporting {source}", quiet)
     loaded = load(source.path, labels, mean, std, fit, denoise)
     images = images_of(loaded, dataset, data_root)
-    bundle, verdicts, search, choice = compile_bundle(loaded, images, settings, output, table, tracker(quiet))
+    bundle, verdicts, search, choice = compile_bundle(
+        loaded, images, settings, output, table, tracker(quiet), cache_of(cached)
+    )
     save_config(ctx, config_beside(output))
     if search is not None:
         title = f"{source}: INT8 that loses at most {max_drop:g} points of {images.dataset}'s validation part"

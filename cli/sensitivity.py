@@ -22,6 +22,7 @@ from quillrt.cli.options import (
     save_config,
 )
 from quillrt.cli.source_options import (
+    Cached,
     Calibration,
     Denoise,
     Fit,
@@ -32,6 +33,7 @@ from quillrt.cli.source_options import (
     Samples,
     SourceFile,
     Std,
+    cache_of,
     images_of,
     load,
 )
@@ -64,6 +66,7 @@ def sensitivity(
     fit: Fit = None,
     denoise: Denoise = None,
     seed: Seed = 0,
+    cached: Cached = True,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -87,9 +90,9 @@ def sensitivity(
     data = images_of(loaded, dataset, data_root)
     if table is None:
         settings = CompileConfig(method=Finder(method, percentile), samples=samples, seed=seed)
-        table = calibrate_source(loaded, data, settings, tracker(quiet))
+        table = calibrate_source(loaded, data, settings, tracker(quiet), cache_of(cached))
     judges = data.validation.take(np.arange(min(images, len(data.validation))))
-    found = analyse(loaded, table, recipe, judges, tracker(quiet))
+    found = analyse(loaded, table, recipe, judges, tracker(quiet), cache_of(cached))
     title = f"{source}: INT8 for {target}, {table.origin}; {found.n} validation images"
     plot_sensitivity(output, found, title.replace("; ", "\n"))
     save_config(ctx, config_beside(output))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.device import find_gpus
 from quillrt.runtime.errors import BackendUnavailable, BuildError
 from quillrt.runtime.manifest import Entry
@@ -14,6 +17,7 @@ from quillrt.runtime.precision import Precision
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.tensorrt_api import FAMILIES, load
 from quillrt.runtime.trt_build import BuiltEngine, build_engine
+from quillrt.runtime.trt_layers import LayerInfo
 from quillrt.runtime.versions import versions
 
 from .bundle_writer import entry_for
@@ -30,6 +34,7 @@ def build_engines(
     targets: Sequence[str],
     least_share: float = LEAST_SHARE,
     track: Track = no_progress,
+    cache: Cache = NO_CACHE,
 ) -> tuple[list[File], dict[str, list[dict[str, Any]]]]:
     """Build an engine of each precision for each TensorRT family among ``targets``.
 
@@ -39,6 +44,7 @@ def build_engines(
         targets: families out of ``FAMILIES``; other targets have no builder.
         least_share: of the multiply-adds that a graph types so, 0..1; what is built with less is refused.
         track: shows progress.
+        cache: keeps what was built.
 
     Returns:
         The engines, and by path their layers with the datatype each was really built in.
@@ -58,13 +64,32 @@ def build_engines(
     layers: dict[str, list[dict[str, Any]]] = {}
     for family, entry, data in track(wanted, "building engines", len(wanted)):
         try:
-            built = build_engine(data, family)
+            built = _built(cache, entry.sha256, data, family)
         except BuildError as error:
             raise BuildError(f"{error}; leave {family} out with --target onnxruntime-cpu") from error
         file = _file(entry, data, built, least_share)
         files.append(file)
         layers[file[0].path] = [asdict(layer) for layer in built.layers]
     return files, layers
+
+
+def _built(cache: Cache, graph_sha256: str, graph: bytes, family: str) -> BuiltEngine:
+    """Build an engine, or take it out of the cache: one line of JSON with all about it, then the engine."""
+
+    def build() -> bytes:
+        built = asdict(build_engine(graph, family))
+        engine: bytes = built.pop("engine")
+        return json.dumps(built).encode() + b"\n" + engine
+
+    tensorrt = load(family)
+    here = "" if tensorrt.portable else json.dumps([asdict(gpu) for gpu in find_gpus()])
+    ours = repr(versions("quillrt"))
+    ingredients = ("engine", graph_sha256, family, tensorrt.version, platform.machine(), here, ours)
+    facts, _, engine = cache.made(build, *ingredients).partition(b"\n")
+    found = json.loads(facts)
+    found["layers"] = tuple(LayerInfo(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in found["layers"])
+    found["compute_capabilities"] = tuple(found["compute_capabilities"])
+    return BuiltEngine(engine, **found)
 
 
 def buildable() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError, CalibrationError
 from quillrt.runtime.manifest import Entry, Manifest
 from quillrt.runtime.precision import Precision
@@ -52,8 +53,12 @@ def compile_bundle(
     output: Path,
     table: CalibrationTable | None = None,
     track: Track = no_progress,
+    cache: Cache = NO_CACHE,
 ) -> Compiled:
     """Compile ``source`` and write the bundle ``output``; return it and how each file in it did on the validation part.
+
+    What ``cache`` keeps of an earlier or an interrupted compiling is not done again: counts of activations, answers of
+    the search's candidates, engines.
 
     Raises:
         CalibrationError: ``table`` belongs to another model or preprocessing, or nothing is made of it.
@@ -70,10 +75,10 @@ def compile_bundle(
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
     parity = check_against_eager(source, images.validation)
-    config, table, found = _ranges(source, images, config, table, track)
+    config, table, found = _ranges(source, images, config, table, track, cache)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
     least_share = 0.0 if config.allow_fallback else LEAST_SHARE
-    engines, attested = build_engines(graphs, config.precisions, config.targets, least_share, track)
+    engines, attested = build_engines(graphs, config.precisions, config.targets, least_share, track, cache)
     files = [*graphs, *engines]
     if table is not None:
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
@@ -112,18 +117,23 @@ def _is_calibrated(precisions: Iterable[Precision]) -> bool:
 
 
 def _ranges(
-    source: Source, images: Images, config: CompileConfig, table: CalibrationTable | None, track: Track
+    source: Source,
+    images: Images,
+    config: CompileConfig,
+    table: CalibrationTable | None,
+    track: Track,
+    cache: Cache,
 ) -> tuple[CompileConfig, CalibrationTable | None, Search | None]:
     """Return the settings as the gate changes them, the table of what is quantized, and how the gate found it."""
     if not _is_calibrated(config.precisions):
         return config, None, None
     if config.max_drop is None or Precision.INT8 not in config.precisions:
-        return config, table or calibrate_source(source, images, config, track), None
+        return config, table or calibrate_source(source, images, config, track, cache), None
     others = [method for method in METHODS if method != config.method]
-    tables = [table] if table else tables_of(source, images, config, [config.method, *others], track)
+    tables = [table] if table else tables_of(source, images, config, [config.method, *others], track, cache)
     try:
         found, table = search(
-            source, config.targets, tables, config.excluded, images.validation, config.max_drop, track
+            source, config.targets, tables, config.excluded, images.validation, config.max_drop, track, cache
         )
     except AccuracyError:
         if not config.auto:

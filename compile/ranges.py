@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quillrt.calibration.collect import collect, tabulate
+from quillrt.calibration.histogram import pack, unpack
 from quillrt.calibration.methods import Method
-from quillrt.calibration.samples import draw_samples, random_samples
+from quillrt.calibration.samples import draw_samples, random_samples, sample_hashes
 from quillrt.calibration.table import RANDOM_DATA, CalibrationTable
+from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import CalibrationError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.versions import versions
 from quillrt.train.evaluation import check_labels
 
 from .config import CompileConfig
@@ -30,18 +33,23 @@ class Images:
 
 
 def calibrate_source(
-    source: Source, images: Images | None, config: CompileConfig, track: Track = no_progress
+    source: Source, images: Images | None, config: CompileConfig, track: Track = no_progress, cache: Cache = NO_CACHE
 ) -> CalibrationTable:
     """Return the ranges of ``source`` on samples of the training part, or on noise where that is asked for.
 
     Raises:
         CalibrationError: no images and no noise either, or see ``draw_samples`` and ``collect``.
     """
-    return tables_of(source, images, config, (config.method,), track)[0]
+    return tables_of(source, images, config, (config.method,), track, cache)[0]
 
 
 def tables_of(
-    source: Source, images: Images | None, config: CompileConfig, methods: Sequence[Method], track: Track = no_progress
+    source: Source,
+    images: Images | None,
+    config: CompileConfig,
+    methods: Sequence[Method],
+    track: Track = no_progress,
+    cache: Cache = NO_CACHE,
 ) -> list[CalibrationTable]:
     """Return a table for each method; all of them read the same counts."""
     spec = source.spec
@@ -54,5 +62,11 @@ def tables_of(
         check_labels(spec, images.training)
         dataset = images.dataset
         samples = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
-    counts = collect(source.graph, spec, samples, track)
+    ingredients = (source.sha256, repr(spec.preprocessing), *sample_hashes(samples))
+    counts = unpack(
+        cache.made(
+            lambda: pack(collect(source.graph, spec, samples, track)),
+            *("counts", repr(versions("quillrt", "onnxruntime")), *ingredients),
+        )
+    )
     return [tabulate(counts, source.graph, spec, samples, dataset, method) for method in methods]

@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from quillrt.calibration.methods import Method
 from quillrt.calibration.table import CalibrationTable
-from quillrt.runtime.backends import CPU_BACKENDS, open_session
+from quillrt.runtime.backends import CPU_BACKENDS
+from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.predict import run_images
-from quillrt.runtime.preprocessing import fit_images, normalize
+from quillrt.runtime.preprocessing import normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.train.mcnemar import mcnemar
 
+from .answers import Answers
 from .graphs import recipe_for
 from .latency import latencies_us
 from .macs import multiply_adds
 from .quantize import quantize
 from .sensitivity import analyse
 from .source import Source
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 METHODS = (
     Method("minmax"),
@@ -87,13 +84,13 @@ class Search:
 class Judge:
     """Makes INT8 graphs of one model and judges them on the same images."""
 
-    def __init__(self, source: Source, targets: Iterable[str], validation: ImageSet) -> None:
+    def __init__(self, source: Source, targets: Iterable[str], validation: ImageSet, cache: Cache = NO_CACHE) -> None:
         self._source, self._labels = source, validation.labels
         self.targets = tuple(targets)
         self._timed = next((target for target in self.targets if target in CPU_BACKENDS), None)
         self._recipes = {recipe_for(target) for target in self.targets}
-        self._fitted = fit_images(validation, source.spec.preprocessing)
-        self._reference = self._logits(source.graph.SerializeToString())
+        self._answers = Answers(source.spec, validation, cache)
+        self._reference = self._answers.logits(source.graph)
 
     @property
     def accuracy(self) -> float:
@@ -106,7 +103,7 @@ class Judge:
         drops, errors = [], []
         for recipe in self._recipes:
             typed, _ = quantize(self._source.graph, table.ranges, recipe, excluded)
-            logits = self._logits(typed.SerializeToString())
+            logits = self._answers.logits(typed)
             right = logits.argmax(axis=1) == self._labels
             drop = 100 * float(right_before.mean() - right.mean())
             drops.append((drop, mcnemar(right_before, right).p))
@@ -114,10 +111,6 @@ class Judge:
         drop, p = max(drops)
         method = Method(table.method, table.percentile or Method.percentile) if table.observed else table.method
         return Trial(str(method), excluded, drop, p, max(errors))
-
-    def _logits(self, model: bytes) -> NDArray[np.float32]:
-        with open_session("onnxruntime-cpu", model, self._source.spec) as session:
-            return run_images(session, self._fitted)
 
     def costs(self, tables: Mapping[Trial, CalibrationTable]) -> tuple[dict[Trial, float], str]:
         """Return what each trial costs, and in which unit; graphs that differ in their ranges only cost the same."""
@@ -129,7 +122,7 @@ class Judge:
                 for excluded, (_, table) in graphs.items()
             ]
             spec = self._source.spec
-            images = normalize(self._fitted[:_TIMED_IMAGES], spec.preprocessing, spec.channels)
+            images = normalize(self._answers.fitted[:_TIMED_IMAGES], spec.preprocessing, spec.channels)
             found = dict(zip(graphs, latencies_us(models, spec, images), strict=True))
             unit = f"µs an image on {self._timed}, one thread"
         else:
@@ -148,6 +141,7 @@ def search(
     validation: ImageSet,
     max_drop: float,
     track: Track = no_progress,
+    cache: Cache = NO_CACHE,
 ) -> tuple[Search, CalibrationTable]:
     """Find an INT8 graph that loses at most ``max_drop`` points; return the search and the table of its ranges.
 
@@ -157,7 +151,7 @@ def search(
     Raises:
         AccuracyError: none holds with any node in INT8; says the best one.
     """
-    judge = Judge(source, targets, validation)
+    judge = Judge(source, targets, validation, cache)
     tried: dict[Trial, CalibrationTable] = {}
     for table in track(tables, "trying calibrations", len(tables)):
         tried[judge.trial(table, excluded)] = table
@@ -166,7 +160,7 @@ def search(
     if not _holding(tried, max_drop):
         best = min(tried, key=lambda trial: (trial.drop, trial.error))
         recipe = recipe_for(judge.targets[0])
-        analysis = analyse(source, tried[best], recipe, validation, track)
+        analysis = analyse(source, tried[best], recipe, validation, track, cache)
         ranked = [each.node for each in analysis.nodes if each.node not in excluded]
         for count in track(range(1, len(ranked)), "leaving nodes in FP32", len(ranked) - 1):
             trial = judge.trial(tried[best], (*excluded, *ranked[:count]))

@@ -5,25 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.calibration.table import CalibrationTable
-from quillrt.runtime.backends import open_session
+from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import ExportError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.predict import run_images
-from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.train.evaluation import check_labels
 
+from .answers import Answers
 from .quantize import Recipe, quantize
 from .source import Source
-
-if TYPE_CHECKING:
-    import onnx
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,12 @@ class Analysis:
 
 
 def analyse(
-    source: Source, table: CalibrationTable, recipe: Recipe, images: ImageSet, track: Track = no_progress
+    source: Source,
+    table: CalibrationTable,
+    recipe: Recipe,
+    images: ImageSet,
+    track: Track = no_progress,
+    cache: Cache = NO_CACHE,
 ) -> Analysis:
     """Quantize each node of ``source`` alone, and all but it, and run both on ``images``.
 
@@ -88,16 +88,16 @@ def analyse(
     """
     table.check_fits(source.sha256, source.spec.preprocessing)
     check_labels(source.spec, images)
-    fitted = fit_images(images, source.spec.preprocessing)
+    answers = Answers(source.spec, images, cache)
     _, decisions = quantize(source.graph, table.ranges, recipe)
     kinds = {decision.name: decision.op_type for decision in decisions if decision.quantized}
     if not kinds:
         raise ExportError("expected nodes that INT8 can compute, found none; nothing to analyse")
-    reference = _logits(source, source.graph, fitted)
+    reference = answers.logits(source.graph)
 
     def effect(excluded: Collection[str]) -> Effect:
         typed, _ = quantize(source.graph, table.ranges, recipe, excluded)
-        return compared(reference, _logits(source, typed, fitted), images.labels)
+        return compared(reference, answers.logits(typed), images.labels)
 
     nodes = [
         Sensitivity(name, kind, alone=effect(kinds.keys() - {name}), without=effect({name}))
@@ -116,11 +116,6 @@ def compared(reference: NDArray[np.float32], logits: NDArray[np.float32], labels
     right, right_before = (each.argmax(axis=1) == labels for each in (logits, reference))
     error = np.sqrt(np.square(logits - reference).mean() / np.square(reference).mean())
     return Effect(drop=100 * float(right_before.mean() - right.mean()), error=float(error))
-
-
-def _logits(source: Source, graph: onnx.ModelProto, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
-    with open_session("onnxruntime-cpu", graph.SerializeToString(), source.spec) as session:
-        return run_images(session, fitted)
 
 
 def plot_sensitivity(path: Path, analysis: Analysis, title: str) -> None:

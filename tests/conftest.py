@@ -13,6 +13,12 @@ from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import ModelSpec, character_spec
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """Let no test find what another, or the user, has kept."""
+    monkeypatch.setenv("QUILLRT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @dataclass(frozen=True)
 class Quadrants:
     """Logit k is four times the mean of quadrant k of an image normalized to -1..1.

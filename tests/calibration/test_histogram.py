@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.ao.quantization import MovingAverageMinMaxObserver
 
-from quillrt.calibration.histogram import BINS, Histogram
+from quillrt.calibration.histogram import BINS, Histogram, pack, unpack
 from quillrt.runtime.errors import CalibrationError
 
 
@@ -68,3 +68,16 @@ def test_the_summary_of_one_value(value: float) -> None:
 def test_values_that_are_none(value: float) -> None:
     with pytest.raises(CalibrationError, match="finite"):
         counted([1.0, value])
+
+
+def test_what_is_packed_comes_back_and_counts_on() -> None:
+    rng = np.random.default_rng(3)
+    before = {"a": counted(rng.normal(size=100)), "b.c": counted(rng.uniform(0, 9, 50)), "zero": counted([0.0])}
+    after = unpack(pack(before))
+    assert list(after) == list(before)
+    more = rng.normal(0, 20, 80).astype(np.float32)
+    for name, histogram in before.items():
+        histogram.add(more)
+        after[name].add(more)
+        np.testing.assert_array_equal(after[name].counts, histogram.counts)
+        assert {**vars(after[name]), "counts": 0} == {**vars(histogram), "counts": 0}

@@ -9,6 +9,7 @@ from quillrt.compile.bundle_writer import entry_for
 from quillrt.compile.engines import attest, build_engines
 from quillrt.compile.names import clean
 from quillrt.compile.quantize import TENSORRT, quantize
+from quillrt.runtime.cache import Cache
 from quillrt.runtime.errors import BuildError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.trt_build import BuiltEngine
@@ -68,3 +69,16 @@ def test_an_engine_in_another_precision_is_refused_unless_allowed(int8, monkeypa
     assert entry.built_for["macs"] == {"fp32": CONV, "int8": GEMM}
     assert entry.built_for["products"] == {"fp32": 1, "int8": 1}
     assert len(layers[entry.path]) == 3
+
+
+def test_an_engine_that_is_kept_is_not_built_again(int8, monkeypatch, tmp_path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    calls = []
+    monkeypatch.setattr(engines, "build_engine", lambda *given: calls.append(given) or built(Conv="int8", Gemm="int8"))
+    entry = entry_for(int8, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt-rtx",))
+    first, second = (
+        build_engines([entry], [Precision.INT8], ["tensorrt-rtx"], cache=Cache(tmp_path)) for _ in range(2)
+    )
+    assert len(calls) == 1
+    assert first == second == build_engines([entry], [Precision.INT8], ["tensorrt-rtx"])
+    assert len(calls) == 2

@@ -11,12 +11,14 @@ import pytest
 from onnx import numpy_helper
 
 from quillrt.calibration.samples import sample_hashes
+from quillrt.compile import answers, pipeline, ranges
 from quillrt.compile.config import PRECISIONS, CompileConfig
 from quillrt.compile.pipeline import compile_bundle
 from quillrt.compile.ranges import Images, calibrate_source
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.cache import Cache
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ConfigError, SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.precision import Precision
@@ -72,6 +74,24 @@ def test_only_the_precisions_asked_for(source, images, tmp_path) -> None:
     bundle, _, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
     assert {e.precision for e in bundle.entries if e.kind == "onnx"} == {Precision.FP32, Precision.FP16}
     assert not any(e.kind == "calibration" for e in bundle.entries)
+
+
+def test_an_interrupted_compiling_goes_on_where_it_was(source, images, tmp_path, monkeypatch) -> None:
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    config, cache = CompileConfig(samples=50, max_drop=100), Cache(tmp_path / "cache")
+    expected = compile_bundle(source, images, config, tmp_path / "plain.quill").bundle
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "verify", stop)
+        with pytest.raises(KeyboardInterrupt):
+            compile_bundle(source, images, config, tmp_path / "out" / "model.quill", cache=cache)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(ranges, "collect", stop)
+    monkeypatch.setattr(answers, "open_session", stop)
+    again = compile_bundle(source, images, config, tmp_path / "model.quill", cache=cache).bundle
+    typed = [entry.path for entry in expected.entries if entry.kind in ("onnx", "calibration")]
+    assert [again.files[path] for path in typed] == [expected.files[path] for path in typed]
 
 
 def test_calibration_draws_from_training_only(source, images) -> None:
