@@ -16,7 +16,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Missing parent folders are made. A reader never sees half a file, also after Ctrl-C or a full disk.
 
     Raises:
-        OSError: the folder cannot be made or written, or the disk is full.
+        OSError: the folder cannot be made or written, or the disk is full; it names ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -26,8 +26,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(beside)):  # a full disk's error names no file
+            error.filename = str(path)
         raise
 
 

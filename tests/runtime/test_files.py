@@ -1,9 +1,12 @@
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
 from quillrt.runtime.files import write_bytes, write_text, written_whole
+
+FULL = Path("/dev/full")  # Linux: every write finds no space
 
 
 def test_parents_are_made_and_text_is_utf8(tmp_path):
@@ -76,3 +79,12 @@ def test_a_file_where_a_folder_should_be_is_an_error(tmp_path):
 
     with pytest.raises(OSError, match="file"):
         write_bytes(tmp_path / "file" / "below", b"x")
+
+
+@pytest.mark.skipif(not os.access(FULL, os.W_OK), reason="no /dev/full here")
+def test_a_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "file.quill"
+    with pytest.raises(OSError, match=r"No space left") as caught, written_whole(path), FULL.open("wb", 0) as full:
+        full.write(b"x")
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
