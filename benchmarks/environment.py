@@ -14,7 +14,7 @@ from quillrt.runtime.device import describe_device
 from quillrt.runtime.versions import versions
 
 PACKAGES = (
-    "quillrt", "numpy", "torch", "triton", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino",
+    "quillrt", "numpy", "torch", "triton", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert",
     "tensorrt", "tensorrt-rtx", "cuda-bindings", "pycuda",
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ _COLOURS = {
     "torch": "#dd8452",
     "onnxruntime": "#4c72b0",
     "openvino": "#8172b3",
+    "litert": "#ccb974",
     "tensorrt": "#55a868",
 }
 _OTHER = "#937860"

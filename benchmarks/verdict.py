@@ -33,7 +33,7 @@ from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.versions import versions
 from quillrt.train.datasets import load_dataset_for, public_name
 
-_PACKAGES = ("onnxruntime", "openvino")
+_PACKAGES = ("onnxruntime", "openvino", "ai-edge-litert")
 _ROUNDS = 9
 _WARM_UP = 20
 Query = Callable[[], Any]
@@ -58,9 +58,28 @@ def _openvino(model: bytes, batch: NDArray[np.float32]) -> Query:
     return lambda: request.infer([batch], share_inputs=True)
 
 
+def _litert(model: bytes, batch: NDArray[np.float32]) -> Query:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    image, logits = (
+        int(found()[0]["index"]) for found in (interpreter.get_input_details, interpreter.get_output_details)
+    )
+    interpreter.resize_tensor_input(image, batch.shape)
+    interpreter.allocate_tensors()
+
+    def query() -> Any:
+        interpreter.set_tensor(image, batch)
+        interpreter.invoke()
+        return [interpreter.get_tensor(logits)]
+
+    return query
+
+
 LOOPS: dict[str, Callable[[bytes, NDArray[np.float32]], Query]] = {
     "onnxruntime-cpu": _onnxruntime,
     "openvino": _openvino,
+    "litert": _litert,
 }
 _query: Query
 

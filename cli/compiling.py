@@ -65,7 +65,8 @@ def compile(  # noqa: A001 - the verb's name
         list[str] | None,
         typer.Option(
             "--target",
-            help="onnxruntime-cpu, openvino, tensorrt, tensorrt-rtx; repeat. Default: CPUs, and all that build here.",
+            help="onnxruntime-cpu, openvino, litert, tensorrt, tensorrt-rtx; repeat. Default: ONNX for CPUs, and "
+            "the TensorRT that builds here. auto: all that can be made here.",
         ),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", help="Images in a query, for --precision auto.")] = 1,
@@ -106,7 +107,7 @@ def compile(  # noqa: A001 - the verb's name
     from quillrt.calibration.methods import Method
     from quillrt.calibration.table import CalibrationTable
     from quillrt.compile.config import DEFAULT_PRECISIONS, CompileConfig
-    from quillrt.compile.engines import buildable
+    from quillrt.compile.engines import all_targets, buildable
     from quillrt.compile.pipeline import compile_bundle
     from quillrt.compile.search import plot_search
     from quillrt.runtime.precision import Precision
@@ -114,7 +115,7 @@ def compile(  # noqa: A001 - the verb's name
     auto = precision == ["auto"]
     settings = CompileConfig(
         precisions=DEFAULT_PRECISIONS if auto or not precision else tuple(Precision.parse(p) for p in precision),
-        targets=tuple(target) if target and target != ["auto"] else ("onnxruntime-cpu", *buildable()),
+        targets=all_targets() if target == ["auto"] else tuple(target or ("onnxruntime-cpu", *buildable())),
         auto=auto,
         batch=batch,
         method=Method(method, percentile),

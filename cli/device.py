@@ -163,7 +163,16 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     device = describe_device()
     packages = versions(
         *("quillrt", "numpy", "pillow", "typer", "torch", "torchvision", "safetensors", "scikit-learn", "matplotlib"),
-        *("onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx"),
+        *(
+            "onnx",
+            "onnxscript",
+            "onnxruntime",
+            "onnxruntime-gpu",
+            "openvino",
+            "ai-edge-litert",
+            "tensorrt",
+            "tensorrt-rtx",
+        ),
         *("pycuda", "cuda-python"),
     )
     backends = {name: why_unavailable(name) for name in BACKENDS}

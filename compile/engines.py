@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from quillrt.runtime.backends import why_unavailable
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.device import find_gpus
 from quillrt.runtime.errors import BackendUnavailable, BuildError
@@ -21,7 +22,7 @@ from quillrt.runtime.trt_layers import LayerInfo
 from quillrt.runtime.versions import versions
 
 from .bundle_writer import entry_for
-from .graphs import File
+from .graphs import LITERT, File
 from .macs import multiply_adds
 from .quantize import is_typed
 
@@ -95,6 +96,11 @@ def _built(cache: Cache, graph_sha256: str, graph: bytes, family: str) -> BuiltE
 def buildable() -> tuple[str, ...]:
     """Return the TensorRT families whose builder can work on this machine."""
     return tuple(family for family in FAMILIES if _can_build(family))
+
+
+def all_targets() -> tuple[str, ...]:
+    """Return every target that can be made on this machine; ONNX graphs for CPUs serve OpenVINO, too."""
+    return ("onnxruntime-cpu", *(() if why_unavailable(LITERT) else (LITERT,)), *buildable())
 
 
 def _can_build(family: str) -> bool:

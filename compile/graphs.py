@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from quillrt.calibration.table import CalibrationTable
-from quillrt.runtime.backends import CPU_BACKENDS
+from quillrt.runtime.backends import CPU_BACKENDS, ONNX_ON_CPU
 from quillrt.runtime.errors import ConfigError, ExportError
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
@@ -16,6 +17,8 @@ from quillrt.runtime.versions import versions
 from .bf16 import to_bf16
 from .bundle_writer import entry_for
 from .fp16 import to_fp16
+from .litert import to_litert
+from .macs import multiply_adds
 from .quantize import CPU, TENSORRT, TENSORRT_FP8, NodeDecision, Recipe, quantize
 from .source import Source
 
@@ -23,10 +26,11 @@ if TYPE_CHECKING:
     import onnx
 
 File = tuple[Entry, bytes]
+LITERT = "litert"
 
 
 def recipe_for(target: str) -> Recipe:
-    """Return what ``target`` wants of an INT8 graph.
+    """Return what ``target`` wants of an INT8 graph; for LiteRT, which has a format of its own, the nearest to it.
 
     Raises:
         ConfigError: no target has this name.
@@ -51,9 +55,10 @@ def typed_graphs(
     Raises:
         CalibrationError: ``table`` lacks an activation.
         ConfigError: a name in ``excluded`` is none of a node that could be quantized.
-        ExportError: a pass made a graph that is not valid ONNX, or fp8 in a graph too old for it.
+        ExportError: a pass made a graph that is not valid ONNX, fp8 in a graph too old for it, or a node that LiteRT
+            does not get.
     """
-    files = [_file(source.graph, "fp32", Precision.FP32, ("onnxruntime-cuda", "onnxruntime-cpu", "openvino"), FAMILIES)]
+    files = [_file(source.graph, "fp32", Precision.FP32, ("onnxruntime-cuda", *ONNX_ON_CPU), FAMILIES)]
     decisions: dict[str, tuple[NodeDecision, ...]] = {}
     if Precision.FP16 in precisions:
         typed = to_fp16(source.graph)
@@ -63,8 +68,8 @@ def typed_graphs(
     wanted: list[tuple[str, Precision, Recipe, tuple[str, ...], tuple[str, ...]]] = []
     if Precision.INT8 in precisions:
         wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (), FAMILIES))
-    if Precision.INT8 in precisions and any(target in CPU_BACKENDS for target in targets):
-        wanted.append(("int8.cpu", Precision.INT8, CPU, CPU_BACKENDS, ()))
+    if Precision.INT8 in precisions and any(target in ONNX_ON_CPU for target in targets):
+        wanted.append(("int8.cpu", Precision.INT8, CPU, ONNX_ON_CPU, ()))
     if Precision.FP8 in precisions:
         wanted.append(("fp8", Precision.FP8, TENSORRT_FP8, (), FAMILIES))
     if table is not None:
@@ -72,7 +77,39 @@ def typed_graphs(
             typed, taken = quantize(source.graph, table.ranges, recipe, excluded)
             files.append(_file(typed, name, precision, backends, builders, table))
             decisions[files[-1][0].path] = taken
+    if LITERT in targets:
+        for precision in (Precision.FP32, Precision.INT8):
+            if precision in precisions:
+                file, taken = _litert_file(source.graph, precision, table, excluded)
+                files.append(file)
+                decisions[file[0].path] = taken
     return files, decisions
+
+
+def _litert_file(
+    graph: onnx.ModelProto, precision: Precision, table: CalibrationTable | None, excluded: Sequence[str]
+) -> tuple[File, tuple[NodeDecision, ...]]:
+    quantized = table if precision is Precision.INT8 else None
+    data, decisions = to_litert(graph, quantized.ranges if quantized else None, excluded)
+    products: Counter[str] = Counter()
+    macs: Counter[str] = Counter()
+    quantized_nodes = {decision.name for decision in decisions if decision.quantized}
+    for name, count in multiply_adds(graph).items():
+        kind = "int8" if name in quantized_nodes else "fp32"
+        products[kind] += 1
+        macs[kind] += count
+    file = entry_for(
+        data,
+        f"model.{precision.value}.litert.tflite",
+        "engine",
+        precision=precision,
+        backends=(LITERT,),
+        tools=versions("quillrt", "ai-edge-litert"),
+        built_for={"products": dict(products), "macs": dict(macs)},
+        calibration=quantized.fingerprint if quantized else None,
+        calibrated=quantized.origin if quantized else "",
+    )
+    return file, decisions
 
 
 def _file(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.cache import NO_CACHE, Cache
-from quillrt.runtime.errors import AccuracyError, CalibrationError
+from quillrt.runtime.errors import AccuracyError, CalibrationError, ExportError
 from quillrt.runtime.manifest import Entry, Manifest
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.progress import Track, no_progress
@@ -22,7 +22,8 @@ from .bundle_writer import entry_for, write_bundle
 from .choice import Choice, choose
 from .config import CALIBRATED, CompileConfig
 from .engines import LEAST_SHARE, build_engines
-from .graphs import File, typed_graphs
+from .graphs import LITERT, File, typed_graphs
+from .litert import to_litert
 from .parity import check_against_eager
 from .ranges import Images, calibrate_source, tables_of
 from .search import METHODS, Search, search
@@ -74,6 +75,7 @@ def compile_bundle(
                 "expected --precision int8 or fp8 beside a calibration table, found neither; leave the table out"
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
+    config, left_out = _without_what_litert_refuses(source, config)
     parity = check_against_eager(source, images.validation)
     config, table, found = _ranges(source, images, config, table, track, cache)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
@@ -87,6 +89,7 @@ def compile_bundle(
     verdicts = _gated(verify(bundle, images.validation, track=track), config.max_drop)
     choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
     if choice is not None:
+        choice = replace(choice, note="; ".join(filter(None, (choice.note, left_out))))
         files = [(entry, data) for entry, data in files if _is_kept(entry, choice.chosen.precision)]
     kept = {entry.path for entry, _ in files}
     faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault and v.path in kept]
@@ -110,6 +113,16 @@ def compile_bundle(
     preferred = {} if choice is None else {"path": choice.chosen.path, "backend": choice.chosen.backend}
     write_bundle(output, source.spec, source.record, files, preferred)
     return Compiled(Bundle.open(output), verdicts, found, choice)
+
+
+def _without_what_litert_refuses(source: Source, config: CompileConfig) -> tuple[CompileConfig, str]:
+    """Return the settings, without LiteRT where ``auto`` has to do without it, and why."""
+    if config.auto and LITERT in config.targets:
+        try:
+            to_litert(source.graph)
+        except ExportError as error:
+            return replace(config, targets=tuple(each for each in config.targets if each != LITERT)), str(error)
+    return config, ""
 
 
 def _is_calibrated(precisions: Iterable[Precision]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from quillrt.calibration.methods import Method
 from quillrt.calibration.table import CalibrationTable
-from quillrt.runtime.backends import CPU_BACKENDS
+from quillrt.runtime.backends import ONNX_ON_CPU
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError
 from quillrt.runtime.imageset import ImageSet
@@ -87,7 +87,7 @@ class Judge:
     def __init__(self, source: Source, targets: Iterable[str], validation: ImageSet, cache: Cache = NO_CACHE) -> None:
         self._source, self._labels = source, validation.labels
         self.targets = tuple(targets)
-        self._timed = next((target for target in self.targets if target in CPU_BACKENDS), None)
+        self._timed = next((target for target in self.targets if target in ONNX_ON_CPU), None)
         self._recipes = {recipe_for(target) for target in self.targets}
         self._answers = Answers(source.spec, validation, cache)
         self._reference = self._answers.logits(source.graph)

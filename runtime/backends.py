@@ -14,10 +14,12 @@ BACKENDS = {
     "tensorrt": "quillrt.runtime.trt:TensorRTSession",
     "tensorrt-rtx": "quillrt.runtime.trt:TensorRTRTXSession",
     "onnxruntime-cuda": "quillrt.runtime.ort:CudaSession",
+    "litert": "quillrt.runtime.litert:LiteRTSession",
     "onnxruntime-cpu": "quillrt.runtime.ort:CpuSession",
     "openvino": "quillrt.runtime.ov:OpenVINOSession",
 }
-CPU_BACKENDS = ("onnxruntime-cpu", "openvino")  # no GPU is asked for them
+ONNX_ON_CPU = ("onnxruntime-cpu", "openvino")  # they open ONNX graphs
+CPU_BACKENDS = (*ONNX_ON_CPU, "litert")  # no GPU is asked for them
 
 
 class _Backend(Protocol):

@@ -25,12 +25,16 @@ MAY_IMPORT = {
 ENGINES = {  # the one file of runtime/ that may load a library, inside a function
     "onnxruntime": "ort.py",
     "openvino": "ov.py",
+    "ai_edge_litert": "litert.py",
     "tensorrt": "tensorrt_api.py",
     "tensorrt_rtx": "tensorrt_api.py",
     "pycuda": "cuda.py",
     "cuda": "cuda.py",
 }
-HEAVY = {"torch", "torchvision", "sklearn", "matplotlib", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino"}
+HEAVY = {
+    *("torch", "torchvision", "sklearn", "matplotlib"),
+    *("onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "ai_edge_litert"),
+}
 FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 
 

@@ -19,7 +19,7 @@ from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.cache import Cache
-from quillrt.runtime.errors import AccuracyError, CalibrationError, ConfigError, SpecError
+from quillrt.runtime.errors import AccuracyError, CalibrationError, ConfigError, ExportError, SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import normalize
@@ -67,6 +67,35 @@ def test_a_bundle_holds_what_was_asked_for(source, images, tmp_path) -> None:
     assert 0.9 < int8.agreement <= 1
     report = json.loads(bundle.files["report.json"])
     assert [n["quantized"] for n in report["nodes"]["model.int8.tensorrt.onnx"]] == [True, True]
+
+
+def test_litert_models_are_files_of_the_bundle_and_judged_like_others(source, images, tmp_path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    config = CompileConfig((Precision.FP32, Precision.INT8), ("litert",), samples=50)
+    bundle, verdicts, _, _ = compile_bundle(source, images, config, tmp_path / "model.quill")
+    entries = {entry.path: entry for entry in bundle.entries}
+    int8 = entries["model.int8.litert.tflite"]
+    conv, gemm = 6 * 6 * 4 * 9, 36 * 3
+    assert int8.built_for == {"products": {"int8": 1, "fp32": 1}, "macs": {"int8": conv, "fp32": gemm}}
+    assert int8.calibration == entries["model.int8.tensorrt.onnx"].calibration
+    judged = {verdict.path: verdict for verdict in verdicts if verdict.backend == "litert"}
+    assert (judged["model.fp32.litert.tflite"].agreement, judged["model.fp32.litert.tflite"].n) == (1.0, 300)
+    assert 0.9 < judged["model.int8.litert.tflite"].agreement <= 1
+    assert "model.int8.cpu.onnx" not in entries
+
+
+def test_auto_does_without_litert_where_it_must_and_says_so(images, classifier, tmp_path) -> None:
+    classifier.graph.node[1].op_type = "LeakyRelu"
+    onnx.save(classifier, tmp_path / "leaky.onnx")
+    leaky = load_source(tmp_path / "leaky.onnx", ("a", "b", "c"))
+    config = CompileConfig((Precision.FP32,), ("onnxruntime-cpu", "litert"))
+    with pytest.raises(ExportError, match="found LeakyRelu at node LeakyRelu; leave the target litert out"):
+        compile_bundle(leaky, images, config, tmp_path / "a.quill")
+    images = replace(images, validation=labelled_by(leaky, 100, 2))
+    choice = compile_bundle(leaky, images, replace(config, auto=True), tmp_path / "a.quill").choice
+    assert choice is not None
+    assert "found LeakyRelu at node LeakyRelu" in choice.note
+    assert {timing.backend for timing in choice.timings} <= {"onnxruntime-cpu", "openvino"}
 
 
 def test_only_the_precisions_asked_for(source, images, tmp_path) -> None:

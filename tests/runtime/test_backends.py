@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quillrt.runtime.backends import BACKENDS, CPU_BACKENDS, open_session, why_unavailable
+from quillrt.runtime.backends import BACKENDS, ONNX_ON_CPU, open_session, why_unavailable
 from quillrt.runtime.errors import BackendUnavailable, BundleError, ConfigError, QuillError, SpecError
 from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.spec import TensorSpec
@@ -26,6 +26,12 @@ def model(backend, quadrants):
         from quillrt.runtime.trt_build import build_engine
 
         return build_engine(quadrants.onnx, backend).engine
+    if backend == "litert":
+        import onnx
+
+        from quillrt.compile.litert import to_litert
+
+        return to_litert(onnx.load_from_string(quadrants.onnx))[0]
     return quadrants.onnx
 
 
@@ -107,7 +113,12 @@ def test_what_is_no_model_is_refused_in_one_line(backend, quadrants):
 
 @pytest.mark.parametrize(
     ("backend", "package"),
-    [("onnxruntime-cpu", "onnxruntime"), ("onnxruntime-cuda", "onnxruntime"), ("openvino", "openvino")],
+    [
+        ("onnxruntime-cpu", "onnxruntime"),
+        ("onnxruntime-cuda", "onnxruntime"),
+        ("openvino", "openvino"),
+        ("litert", "ai_edge_litert"),
+    ],
 )
 def test_a_package_that_is_there_and_broken_is_no_traceback(monkeypatch, tmp_path, quadrants, backend, package):
     (tmp_path / f"{package}.py").write_text("raise ImportError('made for numpy 1,\\nfound numpy 2')")
@@ -121,7 +132,7 @@ def test_a_package_that_is_there_and_broken_is_no_traceback(monkeypatch, tmp_pat
     assert str(error.value) == told
 
 
-@pytest.mark.parametrize("backend", [name for name in CPU_BACKENDS if REASONS[name] is None])
+@pytest.mark.parametrize("backend", [name for name in ONNX_ON_CPU if REASONS[name] is None])
 def test_a_graph_that_fails_when_it_runs_is_one_line(backend, quadrants):
     spec = replace(quadrants.spec, outputs=(TensorSpec("absent", "float32", (None, 4)),))
 
