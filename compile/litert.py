@@ -107,7 +107,8 @@ class _Converter:
             self._decisions.append(NodeDecision(node.name, node.op_type, not refusal, refusal))
         source, steps = self._activations.taken(node.input[0], kind)
         weight, bias = self._weight(node), self._bias(node)
-        operator, options, settings, axis = "FULLY_CONNECTED", "FullyConnectedOptions", {}, 0
+        operator, options, axis = "FULLY_CONNECTED", "FullyConnectedOptions", 0
+        settings: dict[str, int] = {}
         if node.op_type == "Conv":
             operator, weight, axis = self._convolution(node, weight)
             options = "Conv2DOptions" if operator == "CONV_2D" else "DepthwiseConv2DOptions"
