@@ -49,6 +49,7 @@ class CalibrationTable:
         model_sha256: of the FP32 ONNX graph the ranges belong to.
         preprocessing: how the images became input.
         tools: name and version of what collected the ranges.
+        trained: names of the tensors whose ranges quantization-aware training held, rather than ``method`` found.
     """
 
     method: str
@@ -60,6 +61,7 @@ class CalibrationTable:
     model_sha256: str
     preprocessing: Preprocessing
     tools: Mapping[str, str]
+    trained: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the table as JSON, a line for each tensor; the same bytes for equal tables."""
@@ -77,7 +79,8 @@ class CalibrationTable:
         if self.method == IMPORTED:
             return f"imported from {self.dataset}"
         share = "" if self.percentile is None else f" {self.percentile:g}"
-        return f"{self.method}{share} on {len(self.samples)} images of {self.dataset}"
+        trained = f", {len(self.trained)} ranges as trained" if self.trained else ""
+        return f"{self.method}{share} on {len(self.samples)} images of {self.dataset}{trained}"
 
     @property
     def fingerprint(self) -> str:
@@ -122,6 +125,7 @@ class CalibrationTable:
                         if tensor
                     },
                     "samples": tuple(data["samples"]),
+                    "trained": tuple(data.get("trained", ())),
                     "preprocessing": Preprocessing.from_json(data["preprocessing"]),
                 }
             )

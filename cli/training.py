@@ -19,9 +19,11 @@ from quillrt.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from quillrt.runtime.preprocessing import Preprocessing
+    from quillrt.train.checkpoint import Checkpoint
     from quillrt.train.config import TrainConfig
     from quillrt.train.datasets import Splits
     from quillrt.train.distributed import World
+    from quillrt.train.quantization import Steps
     from quillrt.train.training import Surroundings
 
 Model = Annotated[
@@ -81,9 +83,18 @@ def finetune(
         int,
         typer.Option("--unfreeze-every", min=0, help="Begin with the last layer; one more joins after so many epochs."),
     ] = 0,
+    qat: Annotated[
+        bool, typer.Option("--qat", help="Quantization-aware: learn to compute in INT8, for models that it hurts.")
+    ] = False,
+    qat_method: Annotated[
+        str, typer.Option("--qat-method", help="How the ranges of --qat are found, as for calibrate --method.")
+    ] = "mse",
+    qat_target: Annotated[
+        str, typer.Option("--qat-target", help="Whose steps --qat takes, as for compile --target.")
+    ] = "onnxruntime-cpu",
     **chosen: Any,
 ) -> None:
-    """Train a checkpoint on: other data, other classes, part of it frozen, or with a teacher."""
+    """Train a checkpoint on: other data, other classes, part of it frozen, with a teacher, or for INT8."""
     config, foreign_recipe = settings(chosen), _recipe(size or 28, denoise)
     from quillrt.runtime.spec import character_spec
     from quillrt.train import finetuning
@@ -115,14 +126,29 @@ def finetune(
             report.matched(checkpoint.path, found)
             start, fresh = found.checkpoint, found.fresh
         surroundings = _surroundings(chosen, path, splits, world)
+        steps = _input_steps(start, splits, qat_method, qat_target, config.seed) if qat else None
         with report.interruptible():
             tuned = finetuning.finetune(
-                start, splits, config, freezing, surroundings=surroundings, on_epoch=report.epoch, fresh=fresh
+                start,
+                splits,
+                config,
+                freezing,
+                surroundings=surroundings,
+                on_epoch=report.epoch,
+                fresh=fresh,
+                qat=steps,
             )
         report.finish(tuned, splits)
 
 
 VERBS = (train, finetune)
+
+
+def _input_steps(start: Checkpoint, splits: Splits, method: str, target: str, seed: int) -> dict[str, Steps]:
+    from quillrt.calibration.methods import Method
+    from quillrt.compile.qat import input_steps
+
+    return input_steps(start, splits.train, Method(method), target, seed)
 
 
 def _file_name(name: str) -> str:

@@ -110,6 +110,12 @@ class Reporter:
             "seconds": checkpoint.training["seconds"],
             "parameters": sum(parameter.numel() for parameter in checkpoint.module().parameters()),
         }
+        title = f"{checkpoint.model} on {self._facts['dataset']}"
+        if "qat" in checkpoint.training:
+            said["int8_validation_accuracy"] = checkpoint.training["history"][-1]["validation_accuracy"]
+            title += (
+                f", in FP32; in INT8, as it was trained, {said['int8_validation_accuracy']:.2%} of the validation part"
+            )
         if self._chosen["as_json"]:
             print_json(said)
             return
@@ -121,7 +127,7 @@ class Reporter:
             f"{said['seconds']:.1f}",
             f"{said['parameters']:,}",
         )
-        print_table(f"{checkpoint.model} on {self._facts['dataset']}", columns, [row])
+        print_table(title, columns, [row])
 
     def _named(self, checkpoint: Checkpoint) -> Checkpoint:
         return replace(checkpoint, training={**self._facts, **checkpoint.training})

@@ -18,6 +18,7 @@ from quillrt.runtime.versions import versions
 from quillrt.train.evaluation import check_labels
 
 from .config import CompileConfig
+from .qat import as_trained
 from .source import Source
 
 _SAMPLES = 512  # ranges of small networks settle within a few hundred images
@@ -51,7 +52,7 @@ def tables_of(
     track: Track = no_progress,
     cache: Cache = NO_CACHE,
 ) -> list[CalibrationTable]:
-    """Return a table for each method; all of them read the same counts."""
+    """Return a table for each method; all of them read the same counts, and keep ranges that were trained for."""
     spec = source.spec
     if images is None and not config.random_data:
         raise CalibrationError("expected training images to calibrate on, found none; name a data set")
@@ -69,4 +70,5 @@ def tables_of(
             *("counts", repr(versions("quillrt", "onnxruntime")), *ingredients),
         )
     )
-    return [tabulate(counts, source.graph, spec, samples, dataset, method) for method in methods]
+    tables = [tabulate(counts, source.graph, spec, samples, dataset, method) for method in methods]
+    return [as_trained(table, source) for table in tables]

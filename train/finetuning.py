@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +15,7 @@ from .config import TrainConfig
 from .datasets import Splits
 from .freezing import Freezing
 from .models import build_model
+from .quantization import Steps, make_aware, steps_of
 from .seeding import seeded
 from .training import OnCheckpoint, Surroundings, train_checkpoint
 
@@ -27,6 +29,7 @@ def finetune(
     surroundings: Surroundings = Surroundings(),
     on_epoch: OnCheckpoint | None = None,
     fresh: Collection[str] = (),
+    qat: Mapping[str, Steps] | None = None,
 ) -> Checkpoint:
     """Train on from ``checkpoint`` and return the new one.
 
@@ -41,6 +44,8 @@ def finetune(
         surroundings: progress, resuming, other processes, a teacher.
         on_epoch: told after each epoch what the checkpoint would be.
         fresh: names of weights in ``checkpoint`` that nobody trained, so that none may stay frozen.
+        qat: for quantization-aware training, how the input of each layer is rounded; the checkpoint records it, and
+            compiling takes the ranges from there.
 
     Raises:
         ConfigError: unknown classes, a pattern that matches nothing or fresh weights, or nothing left to train.
@@ -55,12 +60,15 @@ def finetune(
     if spec.labels != checkpoint.spec.labels:
         module, new_head = _with_new_head(checkpoint, len(spec.labels), config.seed)
     freezing.check(module, new_head.union(fresh), config.epochs)
-    facts = {
+    facts: dict[str, Any] = {
         "freeze": list(freezing.patterns),
         "head_only": freezing.head_only,
         "unfreeze_every": freezing.unfreeze_every,
         "started_from": checkpoint.training,
     }
+    if qat is not None:
+        make_aware(module, qat)
+        facts["qat"] = {name: asdict(each) for name, each in steps_of(module).items()}
     splits = replace(splits, preprocessing=preprocessing)
     return train_checkpoint(checkpoint.model, spec, module, splits, config, surroundings, on_epoch, freezing, facts)
 

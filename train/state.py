@@ -19,6 +19,7 @@ from quillrt.runtime.imageset import ImageSet
 from .config import TrainConfig
 from .datasets import Splits
 from .freezing import Freezing
+from .quantization import steps_of
 from .teaching import Teacher
 
 _SCHEMA = 1
@@ -37,6 +38,7 @@ def fingerprint(
         "preprocessing": json.loads(json.dumps(asdict(splits.preprocessing))),
         "network": {name: list(tensor.shape) for name, tensor in module.state_dict().items()},
         "start weights": _crc_of_weights(module),
+        "rounded": {name: asdict(steps) for name, steps in steps_of(module).items()},
         "teacher": teacher
         and [teacher.weight, teacher.temperature, teacher.mean, teacher.std, _crc_of_weights(teacher.module)],
     }

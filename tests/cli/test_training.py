@@ -246,3 +246,21 @@ def test_few_images_a_teacher_another_size_and_denoising(trained, quillrt, tmp_p
     assert (recipe.height, recipe.width, recipe.denoise) == (32, 32, ("median", "levels"))
     code, _, err = quillrt("train", "--size", 32, "--teacher", trained[0], "-o", output)
     assert (code, "expected a teacher for images of" in err) == (1, True)
+
+
+def test_training_for_int8_is_what_compile_makes_of_it(trained, quillrt, tmp_path):
+    tuned, bundle = tmp_path / "qat.safetensors", tmp_path / "qat.quill"
+    arguments = ("finetune", trained[0], "--qat", "--epochs", 1, "--output", tuned, "--quiet")
+    code, out, err = quillrt(*arguments, "--json")
+    assert code == 0, err
+    trained_accuracy = json.loads(out)["int8_validation_accuracy"]
+    code, out, err = quillrt(
+        "compile", tuned, "--precision", "int8", "--target", "onnxruntime-cpu", "-o", bundle, "--json"
+    )
+    assert code == 0, err
+    found = {v["path"]: v for v in json.loads(out)["verdicts"] if v["backend"] == "onnxruntime-cpu"}
+    assert found["model.int8.cpu.onnx"]["accuracy"] == pytest.approx(trained_accuracy, abs=0.01)
+    _, out, _ = quillrt("inspect", bundle)
+    assert "4 ranges as trained" in out
+    code, _, err = quillrt(*arguments, "--qat-target", "abacus")
+    assert (code, "expected a target out of" in err) == (1, True)
