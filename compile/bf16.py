@@ -40,6 +40,9 @@ def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     graph = typed.graph
+    nodes = [part for node in graph.node for part in _parts(node)]
+    del graph.node[:]
+    graph.node.extend(nodes)
     fixed = {node.input[i] for node in graph.node for i in _FP32_INPUTS.get(node.op_type, ()) if i < len(node.input)}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in fixed:
@@ -69,3 +72,17 @@ def to_bf16(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
     return typed
+
+
+def _parts(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return a node, or HardSwish by its definition: TensorRT reads x * HardSigmoid(x) in BF16, but not the whole."""
+    from onnx import helper
+
+    if node.op_type != "HardSwish":
+        return [node]
+    (source,), (result,) = node.input, node.output
+    gate = f"{result}.gate"
+    return [
+        helper.make_node("HardSigmoid", [source], [gate], gate, alpha=1 / 6, beta=0.5),
+        helper.make_node("Mul", [source, gate], [result], node.name),
+    ]

@@ -117,7 +117,9 @@ def _load_onnx(path: Path) -> onnx.ModelProto:
 
 
 def _dynamic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Free the batch of an exporter's example from inputs, outputs and from the shapes that it reshapes to."""
     graph = model.graph
+    _free_reshapes(model)
     constants = {t.name for t in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]  # old files list weights as inputs
     del graph.input[:], graph.value_info[:]
@@ -127,6 +129,32 @@ def _dynamic_batch(model: onnx.ModelProto) -> onnx.ModelProto:
         if dimensions:
             dimensions[0].dim_param = "batch"
     return model
+
+
+def _free_reshapes(model: onnx.ModelProto) -> None:
+    import onnx
+    from onnx.helper import get_attribute_value
+    from onnx.numpy_helper import from_array, to_array
+
+    graph = model.graph
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    sizes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.input, *inferred.value_info)
+    }
+    constants = {tensor.name: to_array(tensor) for tensor in graph.initializer if tensor.dims}
+    constants |= {
+        node.output[0]: to_array(get_attribute_value(node.attribute[0]))
+        for node in graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
+    for node in graph.node:
+        wanted, given = constants.get(node.input[1]) if node.op_type == "Reshape" else None, sizes.get(node.input[0])
+        if wanted is not None and len(wanted) and 0 not in wanted and given and given[0] == wanted[0]:
+            free = f"{node.output[0]}.shape"
+            graph.initializer.append(from_array(np.array([0, *wanted[1:]], np.int64), free))  # 0: as it comes in
+            node.input[1] = free
+            del node.attribute[:]  # allowzero, the only one, makes 0 mean none
 
 
 def _without_softmax(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -14,6 +14,9 @@ from .errors import BackendUnavailable, BundleError
 from .session import Session, SessionOptions
 from .spec import ModelSpec
 
+_UNSAFE = [
+    "MatmulTransposeFusion"
+]  # onnxruntime 1.32 crashes with it, the whole process, on a vision transformer in FP16
 _FATAL = 4  # onnxruntime's severities: its errors come as exceptions, and need not stand on stderr as well
 
 
@@ -34,7 +37,11 @@ class CpuSession(Session):
             settings.intra_op_num_threads = options.threads
         try:
             self._session = onnxruntime.InferenceSession(
-                model, settings, providers=[(self.provider, self.provider_options(options))], enable_fallback=0
+                model,
+                settings,
+                providers=[(self.provider, self.provider_options(options))],
+                enable_fallback=0,
+                disabled_optimizers=_UNSAFE,
             )
         except RuntimeError as error:  # the provider's; what onnxruntime says of models is none
             raise BackendUnavailable(f"{self._cannot_start()}: {' '.join(str(error).split())}") from error

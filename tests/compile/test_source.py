@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session
@@ -173,3 +174,20 @@ def test_answers_that_depend_on_the_batch_are_refused(classifier, tmp_path) -> N
     classifier.graph.node.append(helper.make_node("Sub", ["raw", "mean"], ["logits"]))
     with pytest.raises(ExportError, match="other images of a batch"):
         load_source(save(classifier, tmp_path))
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 4])
+@pytest.mark.parametrize("opset", [13, 15, 17, 19, 21, 23])
+def test_opsets_and_batches_give_the_same_classifier(classifier, tmp_path, opset, batch) -> None:
+    images = np.random.default_rng(0).normal(size=(3, 1, 8, 8)).astype(np.float32)
+    (expected,) = ReferenceEvaluator(classifier).run(None, {"image": images})
+    classifier.opset_import[0].version = opset
+    if batch != "batch":
+        for value in (*classifier.graph.input, *classifier.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+        shape = next(t for t in classifier.graph.initializer if t.name == "shape")
+        shape.CopyFrom(numpy_helper.from_array(np.array([batch, 36]), "shape"))
+    onnx.save(classifier, tmp_path / "model.onnx", save_as_external_data=opset == 19, size_threshold=0)
+    source = load_source(tmp_path / "model.onnx")
+    (found,) = ReferenceEvaluator(source.graph).run(None, {"image": images})
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
