@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import onnx
 
 _AROUND = ("Conv", "Gemm", "MatMul")  # what INT8 may compute
+_FOLLOWS = ("Relu", "Clip")  # what engines compute in one kernel with it
 _BATCH = 32
 _SUMMARY_BINS = 16
 
@@ -75,10 +76,13 @@ def collect(
 
 
 def activations(model: onnx.ModelProto) -> set[str]:
-    """Return the names of the tensors before and after each operator that INT8 may compute."""
+    """Return the names of the tensors before and after each operator that INT8 may compute, and after its ReLU."""
     constants = {tensor.name for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in _AROUND]
-    return {name for node in nodes for name in (*node.input[:2], *node.output)} - constants
+    around = {name for node in nodes for name in (*node.input[:2], *node.output)} - constants
+    results = {name for node in nodes for name in node.output}
+    followers = [node for node in model.graph.node if node.op_type in _FOLLOWS and node.input[0] in results]
+    return around | {name for node in followers for name in node.output}
 
 
 def fingerprint(model: onnx.ModelProto) -> str:

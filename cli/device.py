@@ -144,10 +144,16 @@ def _show_nodes(bundle: Bundle, as_json: bool) -> None:
 
 def _products(built_for: Mapping[str, Any]) -> str:
     """Return how many products were built in each datatype, and their share of the multiply-adds."""
+    kernels = "; ".join(
+        f"{backend}: {_products(found)}, reformats × {found.get('reformats', 0)}"
+        for backend, found in built_for.get("kernels", {}).items()
+    )
     macs = built_for.get("macs", {})
     whole = sum(macs.values())
     shares = {kind: f" ({100 * count / whole:.0f} % of MACs)" for kind, count in macs.items() if whole}
-    return ", ".join(f"{kind} × {n}{shares.get(kind, '')}" for kind, n in built_for.get("products", {}).items())
+    return kernels or ", ".join(
+        f"{kind} × {n}{shares.get(kind, '')}" for kind, n in built_for.get("products", {}).items()
+    )
 
 
 def _accuracy(measured: Any) -> str:

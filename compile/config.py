@@ -32,7 +32,7 @@ class CompileConfig:
             Where it loses more, other methods are tried, then more nodes excluded.
         auto: keep of the precisions only the fastest that runs here and holds its accuracy, beside FP32.
         batch: images in a query, for which ``auto`` chooses.
-        allow_fallback: take engines that compute in another precision than was asked for.
+        allow_fallback: take engines, and graphs on CPU backends, that compute in another precision than was asked for.
         seed: of the draw of those images.
     """
 

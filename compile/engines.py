@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -23,8 +22,7 @@ from quillrt.runtime.versions import versions
 
 from .bundle_writer import entry_for
 from .graphs import LITERT, File
-from .macs import multiply_adds
-from .quantize import is_typed
+from .macs import by_datatype
 
 LEAST_SHARE = 0.9  # of the multiply-adds that a graph types so
 
@@ -121,16 +119,8 @@ def attest(graph: bytes, built: BuiltEngine, precision: str) -> tuple[dict[str, 
 
     if not built.layers:
         return {}, 0.0
-    model = onnx.load_from_string(graph)
-    counts = multiply_adds(model)
     datatypes = {node: layer.datatype for layer in built.layers if layer.is_product for node in layer.nodes}
-    found: Counter[str] = Counter()
-    for name, count in counts.items():
-        found[datatypes.get(name, "unknown")] += count
-    typed = {node.name for node in model.graph.node if is_typed(node, precision)} & counts.keys()
-    wanted = sum(counts[name] for name in typed)
-    right = sum(counts[name] for name in typed if datatypes.get(name) == precision)
-    return dict(found), right / wanted if wanted else 1.0
+    return by_datatype(onnx.load_from_string(graph), datatypes, precision)
 
 
 def _file(graph: Entry, data: bytes, built: BuiltEngine, least_share: float) -> File:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .quantize import QUANTIZABLE
+from .quantize import QUANTIZABLE, is_typed
 
 if TYPE_CHECKING:
     import onnx
@@ -34,6 +36,27 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
             shared = math.prod(weight[1:]) if node.op_type == "Conv" else weight[-1 if transposed else -2]
             found[node.name] = math.prod(output) * shared
     return found
+
+
+def by_datatype(model: onnx.ModelProto, datatypes: Mapping[str, str], precision: str) -> tuple[dict[str, int], float]:
+    """Return what kernels multiply in, and the share that is in ``precision`` of what the graph types so.
+
+    Args:
+        model: the typed graph.
+        datatypes: of the kernel that does the work of each node, by the node's name.
+        precision: of the graph.
+
+    Returns:
+        Multiply-adds of one image by datatype, ``unknown`` for nodes that no kernel names; and a share, 0..1.
+    """
+    counts = multiply_adds(model)
+    found: Counter[str] = Counter()
+    for name, count in counts.items():
+        found[datatypes.get(name, "unknown")] += count
+    typed = {node.name for node in model.graph.node if is_typed(node, precision)} & counts.keys()
+    wanted = sum(counts[name] for name in typed)
+    right = sum(counts[name] for name in typed if datatypes.get(name) == precision)
+    return dict(found), right / wanted if wanted else 1.0
 
 
 def _size(dimension: onnx.TensorShapeProto.Dimension) -> int:

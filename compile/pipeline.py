@@ -18,6 +18,7 @@ from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.versions import versions
 from quillrt.train.evaluation import check_labels
 
+from .attest import attest_graphs
 from .bundle_writer import entry_for, write_bundle
 from .choice import Choice, choose
 from .config import CALIBRATED, CompileConfig
@@ -80,6 +81,10 @@ def compile_bundle(
     config, table, found = _ranges(source, images, config, table, track, cache)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
     least_share = 0.0 if config.allow_fallback else LEAST_SHARE
+    # Where the fastest is chosen, a graph that falls back stands or falls by its measured time; and a convolution
+    # before one that is left in FP32 cannot but give FP32, which onnxruntime computes in FP32.
+    strict = not config.auto and not config.excluded
+    graphs, kernels = attest_graphs(graphs, source.spec, config.targets, least_share if strict else 0.0)
     engines, attested = build_engines(graphs, config.precisions, config.targets, least_share, track, cache)
     files = [*graphs, *engines]
     if table is not None:
@@ -103,7 +108,9 @@ def compile_bundle(
         "dataset": images.dataset,
         "eager": parity,
         "nodes": {path: [asdict(d) for d in nodes] for path, nodes in decisions.items() if path in kept},
-        "layers": {path: layers for path, layers in attested.items() if path in kept},
+        "layers": {
+            path: layers for path, layers in {**attested, **kernels}.items() if path.partition(" on ")[0] in kept
+        },
         "search": None if found is None else asdict(found),
         "choice": None if choice is None else asdict(choice),
         "verdicts": [asdict(v) for v in verdicts],

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import onnx
 
 QUANTIZABLE = ("Conv", "Gemm", "MatMul")
+_FUSED = ("Relu", "Clip")  # computed in one kernel with the convolution before
+_MOVED_THROUGH = ("MaxPool", "Reshape", "Transpose")  # onnxruntime moves a pair behind them to before them
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,13 @@ class Recipe:
     Attributes:
         activations: ``uint8`` with a zero point, or ``int8`` or ``float8_e4m3fn`` symmetric about zero.
         quantize_bias: int32 biases of scale input x weight, else biases stay in FP32.
+        results: what convolutions give is quantized as well, whoever reads it: onnxruntime's INT8 convolutions give
+            INT8, so one before a mean or a sum would be computed in FP32.
     """
 
     activations: str
     quantize_bias: bool = False
+    results: bool = False
 
     @property
     def weights(self) -> str:
@@ -42,7 +47,7 @@ class Recipe:
 
 
 # x86 multiplies unsigned by signed bytes in one instruction (VPDPBUSD); TensorRT refuses zero points and int32 biases.
-CPU = Recipe("uint8", quantize_bias=True)
+CPU = Recipe("uint8", quantize_bias=True, results=True)
 TENSORRT = Recipe("int8")
 TENSORRT_FP8 = Recipe("float8_e4m3fn")
 # The largest magnitude; of E4M3, 1.75 x 2^8: Micikevicius et al., "FP8 formats for deep learning", arXiv 2209.05433.
@@ -144,6 +149,12 @@ class _Quantizer:
         self._nodes: list[onnx.NodeProto] = []
         self._added: list[onnx.TensorProto] = []
         self._activations: dict[str, float] = {}  # scale of each that has its pair
+        self._makers = {output: node for node in self._model.graph.node for output in node.output}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self._model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._taken: set[str] = set()  # names of the products that are quantized
 
     def run(self) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
         graph = self._model.graph
@@ -153,7 +164,10 @@ class _Quantizer:
                 reason = self._refusal(node)
                 decisions.append(NodeDecision(node.name, node.op_type, not reason, reason))
                 if not reason:
+                    self._taken.add(node.name)
                     self._rewire(node)
+            elif self._recipe.results:
+                self._take_results(node)
             self._nodes.append(node)
         used = {name for node in self._nodes for name in node.input}
         kept = [t for t in graph.initializer if t.name in used]
@@ -161,6 +175,28 @@ class _Quantizer:
         graph.node.extend(self._nodes)
         graph.initializer.extend([*kept, *self._added])
         return self._model, tuple(decisions)
+
+    def _take_results(self, node: onnx.NodeProto) -> None:
+        """Let ``node`` read what quantized convolutions give in INT8, unless it hands it on to a product that does."""
+        if not self._reaches_product(node):
+            for index, name in enumerate(node.input):
+                if name in self._ranges and self._is_result(name, node):
+                    node.input[index] = self._activation(name)
+
+    def _is_result(self, name: str, reader: onnx.NodeProto) -> bool:
+        """Whether a quantized convolution, or the ReLU in one kernel with it, gives ``name`` to ``reader``."""
+        maker = self._makers.get(name)
+        if maker is not None and maker.op_type in _FUSED:
+            maker = self._makers.get(maker.input[0])
+        elif reader.op_type in _FUSED:
+            return False
+        return maker is not None and maker.op_type == "Conv" and maker.name in self._taken
+
+    def _reaches_product(self, node: onnx.NodeProto) -> bool:
+        readers = [reader for output in node.output for reader in self._readers.get(output, ())]
+        return node.op_type in _MOVED_THROUGH and all(
+            reader.op_type in QUANTIZABLE or self._reaches_product(reader) for reader in readers
+        )
 
     def _refusal(self, node: onnx.NodeProto) -> str:
         if node.name in self._excluded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quillrt.calibration.collect import collect, tabulate
+from quillrt.calibration.collect import activations, collect, tabulate
 from quillrt.calibration.histogram import pack, unpack
 from quillrt.calibration.methods import Method
 from quillrt.calibration.samples import draw_samples, random_samples, sample_hashes
@@ -63,7 +63,8 @@ def tables_of(
         check_labels(spec, images.training)
         dataset = images.dataset
         samples = draw_samples(images.training, config.samples or min(_SAMPLES, len(images.training)), config.seed)
-    ingredients = (source.sha256, repr(spec.preprocessing), *sample_hashes(samples))
+    watched = repr(sorted(activations(source.graph)))
+    ingredients = (source.sha256, watched, repr(spec.preprocessing), *sample_hashes(samples))
     counts = unpack(
         cache.made(
             lambda: pack(collect(source.graph, spec, samples, track)),

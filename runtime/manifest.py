@@ -29,7 +29,8 @@ class Entry:
         tools: name and version of what made it.
         built_for: for an engine, what it fits (TensorRT's version, compute capabilities) and what it computes in
             (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels;
-            ``macs``: their multiply-adds for one image).
+            ``macs``: their multiply-adds for one image); for an ONNX graph, ``kernels``: the same by the backend
+            that was asked on the machine that compiled, with its ``version`` and ``cpu``.
         calibration: fingerprint of the calibration table its ranges come from.
         calibrated: how those ranges were found, in a few words.
         measured: accuracy and latency found when it was made, each with n and where.
@@ -143,6 +144,16 @@ def _check_built_for(facts: Mapping[str, Any]) -> None:
     _check(capabilities, list, "the list of compute capabilities")
     for capability in capabilities:
         _check(capability, str, "a compute capability")
+    _check_counts(facts)
+    kernels = facts.get("kernels", {})
+    _check(kernels, dict, "the table of kernels")
+    for backend, found in kernels.items():
+        _check(found, dict, f"what {backend} makes of a graph")
+        _check_counts(found)
+        _check(found.get("reformats", 0), int, f"the number of reformats of {backend}")
+
+
+def _check_counts(facts: Mapping[str, Any]) -> None:
     for table, what in (("products", "products"), ("macs", "multiply-adds")):
         counts = facts.get(table, {})
         _check(counts, dict, f"the table of {what}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,10 @@ class OpenVINOSession(Session):
             return np.asarray(outputs[self._spec.output.name], np.float32)
         except (RuntimeError, KeyError) as error:
             raise BundleError(f"openvino cannot run the model: {' '.join(str(error).split())}") from error
+
+    def runtime_model(self) -> Any:
+        """Return OpenVINO's graph of the kernels it runs, each with its facts in ``get_rt_info()``."""
+        return self._model.get_runtime_model()
 
     def close(self) -> None:
         self._request = self._model = None

@@ -204,3 +204,45 @@ def test_fp8_needs_an_opset_that_knows_it(classifier) -> None:
     classifier.opset_import[0].version = 18
     with pytest.raises(ExportError, match="opset 19 or newer for fp8, found opset 18"):
         quantize(clean(classifier), RANGES, TENSORRT_FP8)
+
+
+@pytest.mark.parametrize(
+    ("between", "quantized"),
+    [
+        (["GlobalAveragePool"], {"image", "r"}),  # nothing reads INT8 behind the ReLU but the mean
+        (["Add"], {"image", "r"}),
+        (["MaxPool"], {"image", "f"}),  # onnxruntime moves the pair behind it to before it
+    ],
+)
+def test_what_a_convolution_gives_is_quantized_for_cpus_whoever_reads_it(between, quantized) -> None:
+    (kind,) = between
+    sizes = {"GlobalAveragePool": 4, "Add": 4 * 36, "MaxPool": 4 * 9}
+    settings = {"kernel_shape": [2, 2], "strides": [2, 2]} if kind == "MaxPool" else {}
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["c"], "conv"),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node(kind, ["r", "r"] if kind == "Add" else ["r"], ["m"], "between", **settings),
+        helper.make_node("Reshape", ["m", "shape"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "v"], ["logits"], "head", transB=1),
+    ]
+    rng = np.random.default_rng(0)
+    constants = {
+        "w": rng.normal(size=(4, 1, 3, 3)).astype(np.float32),
+        "v": rng.normal(size=(3, sizes[kind])).astype(np.float32),
+        "shape": np.array([0, -1]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 1, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    ranges = {"image": (-2.0, 2.0), "c": (-9.0, 9.0), "r": (0.0, 9.0), "f": (0.0, 18.0)}
+    typed, _ = quantize(model, ranges, CPU)
+    onnx.checker.check_model(typed, full_check=True)
+    found = {node.input[0] for node in typed.graph.node if node.op_type == "QuantizeLinear"}
+    assert found == quantized | {"f"}
+    kept, _ = quantize(model, ranges, TENSORRT)
+    assert {node.input[0] for node in kept.graph.node if node.op_type == "QuantizeLinear"} == {"image", "f"}

@@ -61,6 +61,8 @@ def test_the_schema_comes_first():
         ({"built_for": {"compute_capabilities": "8.7"}}, "the list of compute capabilities is '8.7'"),
         ({"built_for": {"compute_capabilities": [8.7]}}, "a compute capability is 8.7"),
         ({"built_for": {"products": ["int8"]}}, "the table of products is"),
+        ({"built_for": {"kernels": ["int8"]}}, "the table of kernels is"),
+        ({"built_for": {"kernels": {"openvino": {"macs": {"int8": "4"}}}}}, "the number of int8 multiply-adds is '4'"),
         ({"built_for": {"products": {"int8": "4"}}}, "the number of int8 products is '4'"),
         ({"measured": {"openvino": 0.9}}, "what was measured on openvino is 0.9"),
         ({"measured": {"openvino": {"n": 8}}}, "the accuracy on openvino is None"),
