@@ -57,7 +57,7 @@ def bench(
         OSError: the folder cannot be written.
     """
     spec = bundle.manifest.model
-    contestants = only([*torch_contestants(spec, checkpoint), *bundle_contestants(bundle)], backends)
+    contestants = only([*torch_contestants(spec, checkpoint), *bundle_contestants(bundle, backends)], backends)
     if checkpoint is not None:
         check_checkpoint(bundle, checkpoint)
     tensors = network_input(images, spec)

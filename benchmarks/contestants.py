@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from quillrt.runtime.backends import BACKENDS, open_session, why_unavailable
+from quillrt.runtime.backends import BACKENDS, BY_NAME, open_session, why_unasked, why_unavailable
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
 from quillrt.runtime.precision import Precision
@@ -70,9 +70,10 @@ def torch_contestants(spec: ModelSpec, checkpoint: Path | None) -> list[Contesta
     return [Contestant(name, "fp32", spec, checkpoint) for name in TORCH_BACKENDS]
 
 
-def bundle_contestants(bundle: Bundle) -> list[Contestant]:
+def bundle_contestants(bundle: Bundle, asked: Collection[str] = ()) -> list[Contestant]:
     """Return a row for each backend and precision of its entries, and one for each backend that has none.
 
+    What runs code out of the bundle (``BY_NAME``) runs only if ``asked`` names it.
     Of several engines of one precision the first that fits this machine takes part.
     """
     spec = bundle.manifest.model
@@ -82,6 +83,8 @@ def bundle_contestants(bundle: Bundle) -> list[Contestant]:
             judged = [(entry, why_not(entry, backend)) for entry in candidates(bundle, backend, precision)]
             if judged:
                 entry, reason = next((pair for pair in judged if pair[1] is None), judged[0])
+                if backend in BY_NAME and backend not in asked:
+                    reason = why_unasked(backend)
                 found.append(Contestant(backend, precision.value, spec, bundle.read(entry), reason))
         if not candidates(bundle, backend):
             reason = why_unavailable(backend) or f"{bundle.path.name} holds no file for {backend}"

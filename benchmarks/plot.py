@@ -15,6 +15,7 @@ from .results import Result
 _COLOURS = {
     "eager": "#8c8c8c",
     "torch": "#dd8452",
+    "pytorch": "#c44e52",
     "onnxruntime": "#4c72b0",
     "openvino": "#8172b3",
     "litert": "#ccb974",

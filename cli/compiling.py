@@ -65,8 +65,8 @@ def compile(  # noqa: A001 - the verb's name
         list[str] | None,
         typer.Option(
             "--target",
-            help="onnxruntime-cpu, openvino, litert, tensorrt, tensorrt-rtx; repeat. Default: ONNX for CPUs, and "
-            "the TensorRT that builds here. auto: all that can be made here.",
+            help="onnxruntime-cpu, openvino, litert, tensorrt, tensorrt-rtx, pytorch; repeat. Default: ONNX for CPUs, "
+            "and the TensorRT that builds here. auto: all that can be made here but pytorch.",
         ),
     ] = None,
     batch: Annotated[int, typer.Option("--batch", help="Images in a query, for --precision auto.")] = 1,
@@ -157,6 +157,12 @@ def verify(
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="train, validation, test or all.")] = "test",
     max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of accuracy it may lose.")] = 0.5,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend", help="Run this one too, though it runs code out of the bundle: pytorch, pytorch-aot."
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -172,7 +178,7 @@ def verify(
     manifest = opened.manifest
     name, splits = load_dataset_for(manifest.model, manifest.training, dataset, data_root)
     images = splits.part(part)
-    verdicts = verification.verify(opened, images, max_drop, tracker(quiet))
+    verdicts = verification.verify(opened, images, max_drop, tracker(quiet), backend or ())
     if as_json:
         print_json([asdict(v) for v in verdicts])
     else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from quillrt.runtime.backends import BY_NAME
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import AccuracyError
 from quillrt.runtime.imageset import ImageSet
@@ -61,6 +62,8 @@ def choose(
 ) -> Choice:
     """Time each file of ``bundle`` on each backend whose verdict is without fault, and choose one.
 
+    What the runtime opens only by name (``BY_NAME``) is timed, but never chosen.
+
     Raises:
         AccuracyError: there is none.
     """
@@ -73,7 +76,9 @@ def choose(
     models = [(verdict.backend, bundle.read(entries[verdict.path])) for verdict in able]
     found = latencies_us(models, spec, images, batch, track)
     timings = [Timing(v.path, v.backend, v.precision, us, v.drop) for v, us in zip(able, found, strict=True)]
-    return chosen(sorted(timings, key=lambda timing: timing.latency_us), batch)
+    timings.sort(key=lambda timing: timing.latency_us)
+    found_best = chosen([timing for timing in timings if timing.backend not in BY_NAME], batch)
+    return replace(found_best, timings=tuple(timings))
 
 
 def chosen(timings: list[Timing], batch: int) -> Choice:

@@ -14,7 +14,7 @@ PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8, Pr
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)  # what every target has
 CALIBRATED = (Precision.INT8, Precision.FP8)
 _LARGEST_BATCH = 4096
-TARGETS = (*CPU_BACKENDS, *FAMILIES)
+TARGETS = (*CPU_BACKENDS, *FAMILIES, "pytorch")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from quillrt.calibration.table import CalibrationTable
+from quillrt.runtime.backends import BY_NAME
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ExportError
@@ -26,6 +27,7 @@ from .engines import LEAST_SHARE, build_engines
 from .graphs import LITERT, File, typed_graphs
 from .litert import to_litert
 from .parity import check_against_eager
+from .pt2 import AOT_FILE, TARGET, torch_files
 from .ranges import Images, calibrate_source, tables_of
 from .search import METHODS, Search, search
 from .source import Source
@@ -77,6 +79,7 @@ def compile_bundle(
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
     config, left_out = _without_what_litert_refuses(source, config)
+    programs, no_package = torch_files(source) if TARGET in config.targets else ([], "")
     parity = check_against_eager(source, images.validation)
     config, table, found = _ranges(source, images, config, table, track, cache)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
@@ -86,12 +89,14 @@ def compile_bundle(
     strict = not config.auto and not config.excluded
     graphs, kernels = attest_graphs(graphs, source.spec, config.targets, least_share if strict else 0.0)
     engines, attested = build_engines(graphs, config.precisions, config.targets, least_share, track, cache)
-    files = [*graphs, *engines]
+    files = [*graphs, *engines, *programs]
     if table is not None:
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
 
     bundle = _bundle(output, source, files)
-    verdicts = _gated(verify(bundle, images.validation, track=track), config.max_drop)
+    verdicts = _gated(verify(bundle, images.validation, track=track, asked=BY_NAME), config.max_drop)
+    if no_package:
+        verdicts = (*verdicts, Verdict(AOT_FILE, "pytorch-aot", Precision.FP32, reason=no_package))
     choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
     if choice is not None:
         choice = replace(choice, note="; ".join(filter(None, (choice.note, left_out))))
@@ -152,9 +157,8 @@ def _ranges(
     others = [method for method in METHODS if method != config.method]
     tables = [table] if table else tables_of(source, images, config, [config.method, *others], track, cache)
     try:
-        found, table = search(
-            source, config.targets, tables, config.excluded, images.validation, config.max_drop, track, cache
-        )
+        typed = [target for target in config.targets if target != TARGET] or ["onnxruntime-cpu"]  # TARGET has no INT8
+        found, table = search(source, typed, tables, config.excluded, images.validation, config.max_drop, track, cache)
     except AccuracyError:
         if not config.auto:
             raise
@@ -185,7 +189,9 @@ def _is_kept(entry: Entry, chosen: Precision) -> bool:
     """Whether a file stays once a precision is chosen: its graphs, also for other devices, and what it depends on."""
     if entry.kind == "calibration":
         return chosen in CALIBRATED
-    return entry.precision is chosen or (entry.kind == "onnx" and entry.precision is Precision.FP32)
+    return entry.precision is chosen or (
+        entry.precision is Precision.FP32 and (entry.kind == "onnx" or not set(BY_NAME).isdisjoint(entry.backends))
+    )
 
 
 def _measured(entry: Entry, verdicts: Sequence[Verdict], dataset: str) -> Entry:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quillrt.runtime.backends import open_session
+from quillrt.runtime.backends import BY_NAME, open_session, why_unasked
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, ConfigError
 from quillrt.runtime.imageset import ImageSet
@@ -58,14 +59,18 @@ class Verdict:
 
 
 def verify(
-    bundle: Bundle, images: ImageSet, max_drop: float = MAX_DROP, track: Track = no_progress
+    bundle: Bundle,
+    images: ImageSet,
+    max_drop: float = MAX_DROP,
+    track: Track = no_progress,
+    asked: Collection[str] = (),
 ) -> tuple[Verdict, ...]:
     """Compare every (file, backend) pair of ``bundle`` with its FP32 graph on onnxruntime's CPU provider.
 
     A pair is at fault if it loses more than ``max_drop`` points and McNemar's test gives chance less than 5 %, if it
     computes in FP32 and a logit differs by more than a thousandth of the largest, if a logit is not finite, or if the
     file cannot be opened by onnxruntime's CPU provider, which has every operator; what another backend refuses, it has
-    a reason for.
+    a reason for. What runs code out of the bundle (``BY_NAME``) is left out but for those ``asked`` for.
 
     Raises:
         SpecError: the data set has other classes than the model, or was fitted by another recipe.
@@ -81,7 +86,9 @@ def verify(
     reference = _logits(bundle, _reference(bundle), _REFERENCE, fitted)
     pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends]
     return tuple(
-        _judge(bundle, entry, backend, fitted, images.labels, reference, max_drop)
+        Verdict(entry.path, backend, entry.precision or Precision.FP32, reason=why_unasked(backend))
+        if backend in BY_NAME and backend not in asked
+        else _judge(bundle, entry, backend, fitted, images.labels, reference, max_drop)
         for entry, backend in track(pairs, "verifying", len(pairs))
     )
 

@@ -17,9 +17,13 @@ BACKENDS = {
     "litert": "quillrt.runtime.litert:LiteRTSession",
     "onnxruntime-cpu": "quillrt.runtime.ort:CpuSession",
     "openvino": "quillrt.runtime.ov:OpenVINOSession",
+    "pytorch": "quillrt.runtime.pt2:ExportedSession",
+    "pytorch-aot": "quillrt.runtime.pt2:CompiledSession",
 }
 ONNX_ON_CPU = ("onnxruntime-cpu", "openvino")  # they open ONNX graphs
 CPU_BACKENDS = (*ONNX_ON_CPU, "litert")  # no GPU is asked for them
+# What they open is code of whoever made the bundle: they run when asked for by name, never because a bundle has a file.
+BY_NAME = ("pytorch", "pytorch-aot")
 
 
 class _Backend(Protocol):
@@ -71,6 +75,11 @@ def open_session(name: str, model: bytes, spec: ModelSpec, options: SessionOptio
         return _backend(name)(model, spec, options)
     except ImportError as error:
         raise BackendUnavailable(_broken(name, error)) from error
+
+
+def why_unasked(name: str) -> str:
+    """Say why a backend out of ``BY_NAME`` does not run by itself."""
+    return f"backend {name} runs code out of the bundle: where you trust its maker, ask for it with --backend {name}"
 
 
 def _broken(name: str, error: ImportError) -> str:

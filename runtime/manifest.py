@@ -11,7 +11,7 @@ from .precision import Precision
 from .spec import ModelSpec
 
 SCHEMA = 1
-KINDS = ("onnx", "engine", "calibration", "report")
+KINDS = ("onnx", "engine", "program", "calibration", "report")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Entry:
 
     Attributes:
         path: its name in the zip.
-        kind: ``onnx``, ``engine``, ``calibration`` or ``report``.
+        kind: ``onnx``, ``engine``, ``program`` (of torch.export), ``calibration`` or ``report``.
         sha256: of its bytes, in hexadecimal.
         size: in bytes.
         precision: number format it computes in; ``None`` for what does not compute.
@@ -30,7 +30,8 @@ class Entry:
         built_for: for an engine, what it fits (TensorRT's version, compute capabilities) and what it computes in
             (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels;
             ``macs``: their multiply-adds for one image); for an ONNX graph, ``kernels``: the same by the backend
-            that was asked on the machine that compiled, with its ``version`` and ``cpu``.
+            that was asked on the machine that compiled, with its ``version`` and ``cpu``; for an
+            AOTInductor package ``torch``, ``machine``, ``cpu_capability`` and ``instructions`` that it wants.
         calibration: fingerprint of the calibration table its ranges come from.
         calibrated: how those ranges were found, in a few words.
         measured: accuracy and latency found when it was made, each with n and where.
@@ -140,6 +141,11 @@ def _check_source(source: Any) -> dict[str, Any]:
 
 def _check_built_for(facts: Mapping[str, Any]) -> None:
     _check(facts.get("tensorrt", ""), str, "TensorRT's version")
+    for key in ("torch", "machine", "cpu_capability"):
+        _check(facts.get(key, ""), str, f"{key} that a file is built for")
+    _check(facts.get("instructions", []), list, "the list of instructions")
+    for instruction in facts.get("instructions", []):
+        _check(instruction, str, "an instruction")
     capabilities = facts.get("compute_capabilities", [])
     _check(capabilities, list, "the list of compute capabilities")
     for capability in capabilities:

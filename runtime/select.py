@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from .backends import BACKENDS, CPU_BACKENDS, check_name, open_session, why_unavailable
+from .backends import BACKENDS, BY_NAME, CPU_BACKENDS, check_name, open_session, why_unasked, why_unavailable
 from .bundle import Bundle
 from .device import describe_device, processor
 from .errors import BackendUnavailable
@@ -35,6 +35,10 @@ def why_not(entry: Entry, backend: str) -> str | None:
     """Return in one line why ``backend`` cannot run ``entry`` here, or ``None`` if nothing is known against it."""
     if reason := why_unavailable(backend):
         return reason
+    if backend == "pytorch-aot":
+        from .pt2 import misfit
+
+        return misfit(entry)
     if backend not in FAMILIES:
         return None  # without asking the driver, which takes time that no CPU backend should wait for
     built_by, fits = entry.built_for.get("tensorrt"), entry.built_for.get("compute_capabilities")
@@ -57,7 +61,8 @@ def open_fitting(
 ) -> tuple[Session, Entry, str]:
     """Open the first file that works here: by ``BACKENDS``' order, the likely fastest precision of each first.
 
-    What was timed when the bundle was made comes before the other backends of its kind, CPU or GPU.
+    What was timed when the bundle was made comes before the other backends of its kind, CPU or GPU. What
+    runs code out of the bundle (``BY_NAME``) is opened only where ``backend`` names it.
 
     Returns:
         The session, the entry that it runs, and the name of the backend.
@@ -69,8 +74,8 @@ def open_fitting(
     """
     if backend is not None:
         check_name(backend)
-    reasons = []
-    names = BACKENDS if backend is None else (backend,)
+    names = [name for name in BACKENDS if name not in BY_NAME] if backend is None else [backend]
+    reasons = [why_unasked(name) for name in BY_NAME if name not in names and candidates(bundle, name, precision)]
     pairs = [(name, entry) for name in names for entry in candidates(bundle, name, precision)]
     for name, entry in _preferred_first(bundle, pairs):
         reason = why_not(entry, name)

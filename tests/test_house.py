@@ -26,6 +26,7 @@ ENGINES = {  # the one file of runtime/ that may load a library, inside a functi
     "onnxruntime": "ort.py",
     "openvino": "ov.py",
     "ai_edge_litert": "litert.py",
+    "torch": "pt2.py",
     "tensorrt": "tensorrt_api.py",
     "tensorrt_rtx": "tensorrt_api.py",
     "pycuda": "cuda.py",
@@ -84,8 +85,8 @@ def violations(folder, file, source):
                 found.append(f"{file} may not import {top}")
             elif each.where != "function":
                 found.append(f"{top} should be imported inside a function")
-        if folder == "compile" and top in ("torch", "torchvision") and file != "export.py":
-            found.append(f"only export.py may import {top}")
+        if folder == "compile" and top in ("torch", "torchvision") and file not in ("export.py", "pt2.py"):
+            found.append(f"only export.py and pt2.py may import {top}")
         if folder == "calibration" and top in ("torch", "torchvision"):
             found.append(f"calibration may not import {top}")
         if folder == "cli" and each.where == "top" and outside and top not in ("typer", "tomli"):

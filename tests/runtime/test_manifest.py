@@ -52,7 +52,7 @@ def test_the_schema_comes_first():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "song"}, "kind out of onnx, engine, calibration, report, found 'song'"),
+        ({"kind": "song"}, "kind out of onnx, engine, program, calibration, report, found 'song'"),
         ({"precision": "fp12"}, "found 'fp12'"),
         ({"colour": "red"}, "colour"),
         ({"backends": None}, "malformed"),
@@ -60,6 +60,8 @@ def test_the_schema_comes_first():
         ({"built_for": {"tensorrt": 10.3}}, "TensorRT's version is 10.3"),
         ({"built_for": {"compute_capabilities": "8.7"}}, "the list of compute capabilities is '8.7'"),
         ({"built_for": {"compute_capabilities": [8.7]}}, "a compute capability is 8.7"),
+        ({"built_for": {"torch": 2.9}}, "torch that a file is built for is 2.9"),
+        ({"built_for": {"instructions": "avx2"}}, "the list of instructions is 'avx2'"),
         ({"built_for": {"products": ["int8"]}}, "the table of products is"),
         ({"built_for": {"kernels": ["int8"]}}, "the table of kernels is"),
         ({"built_for": {"kernels": {"openvino": {"macs": {"int8": "4"}}}}}, "the number of int8 multiply-adds is '4'"),
