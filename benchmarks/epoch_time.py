@@ -42,7 +42,7 @@ CONTESTS = (
     Contest("cnn", policy("none"), "images as they are", amp=False),
     Contest("cnn", policy("none"), "images as they are", amp=True),
     Contest("quillnet", policy("light"), "policy light", amp=True),
-    Contest("quillnet", policy("strong", ["stroke=0"]), "varied as in models/digits.toml", amp=True),
+    Contest("quillnet", policy("strong", ["stroke=0"]), "policy strong without strokes", amp=True),
 )
 
 
