@@ -1,4 +1,4 @@
-"""The verbs compile and verify: from a model to a bundle with its proof."""
+"""The verb compile: from a model to a bundle with its proof."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
-from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import (
     Config,
     DataRoot,
@@ -40,12 +39,12 @@ from quillrt.cli.source_options import (
     images_of,
     load,
 )
+from quillrt.cli.verifying import print_parity, print_verdicts
 
 if TYPE_CHECKING:
     from quillrt.cli.model_files import ModelFile
     from quillrt.compile.choice import Choice
     from quillrt.compile.search import Search
-    from quillrt.compile.verify import Verdict
 
 
 def compile(  # noqa: A001 - the verb's name
@@ -146,46 +145,10 @@ def compile(  # noqa: A001 - the verb's name
         return
     if search is not None:
         _print_search(title, search, source)
-    _print_verdicts(f"{output}: on the validation part of {images.dataset}", verdicts)
+    print_verdicts(f"{output}: on the validation part of {images.dataset}", verdicts)
+    print_parity(bundle)
     if choice is not None:
         _print_choice(choice)
-
-
-def verify(
-    bundle: BundleFile,
-    dataset: ModelDataset = None,
-    data_root: DataRoot = None,
-    part: Annotated[str, typer.Option("--part", help="train, validation, test or all.")] = "test",
-    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of accuracy it may lose.")] = 0.5,
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--backend", help="Run this one too, though it runs code out of the bundle: pytorch, pytorch-aot."
-        ),
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    config: Config = None,
-    debug: Debug = False,
-) -> None:
-    """Compare every file of a bundle that runs here with its FP32 graph on real images; exit 1 if one is at fault."""
-    from quillrt.compile import verify as verification
-    from quillrt.runtime.bundle import Bundle
-    from quillrt.runtime.errors import AccuracyError
-    from quillrt.train.datasets import load_dataset_for
-
-    opened = Bundle.open(bundle.path)
-    manifest = opened.manifest
-    name, splits = load_dataset_for(manifest.model, manifest.training, dataset, data_root)
-    images = splits.part(part)
-    verdicts = verification.verify(opened, images, max_drop, tracker(quiet), backend or ())
-    if as_json:
-        print_json([asdict(v) for v in verdicts])
-    else:
-        _print_verdicts(f"{bundle}: on the {part} part of {name}", verdicts)
-    faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault]
-    if faults:
-        raise AccuracyError(f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}")
 
 
 def _print_search(title: str, found: Search, source: ModelFile) -> None:
@@ -218,18 +181,4 @@ def _print_choice(choice: Choice) -> None:
     typer.echo(choice.note)
 
 
-def _print_verdicts(title: str, verdicts: tuple[Verdict, ...]) -> None:
-    columns = ("file", "backend", "accuracy", "drop (points)", "McNemar p", "agreement", "largest |Δ logit|", "n", "")
-    print_table(title, columns, [_row(v) for v in verdicts])
-    for backend, reason in dict.fromkeys((v.backend, v.reason) for v in verdicts if v.reason):
-        typer.echo(f"not run here: {backend}: {reason}")
-
-
-def _row(v: Verdict) -> tuple[str, ...]:
-    if not v.n:
-        return (v.path, v.backend, "", "", "", "", "", "", "not run here")
-    figures = (f"{100 * v.accuracy:.2f} %", f"{v.drop:+.2f}", f"{v.p:.2g}", f"{100 * v.agreement:.2f} %")
-    return (v.path, v.backend, *figures, f"{v.max_difference:.2g}", str(v.n), v.fault or "ok")
-
-
-VERBS = (compile, verify)
+VERBS = (compile,)

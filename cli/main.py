@@ -19,6 +19,7 @@ from quillrt.cli import (
     sensitivity,
     synthesizing,
     training,
+    verifying,
 )
 from quillrt.cli.options import debugging
 from quillrt.runtime.errors import QuillError
@@ -57,6 +58,7 @@ for group in (
     calibrating,
     sensitivity,
     compiling,
+    verifying,
     device,
     measuring,
     pretrained,

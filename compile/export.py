@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,3 +61,33 @@ def eager_logits(checkpoint: Checkpoint, batch: NDArray[np.float32]) -> NDArray[
     with torch.inference_mode():
         logits: NDArray[np.float32] = checkpoint.module()(torch.from_numpy(batch)).numpy()
     return logits
+
+
+def eager_layers(checkpoint: Checkpoint, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return what each module gives that has none inside, by its name, in the order they run.
+
+    A batch norm stands under the name of the module before it as well: exported, it is folded into that.
+    """
+    import torch
+
+    module = checkpoint.module()
+    found: dict[str, NDArray[np.float32]] = {}
+    before = ""
+
+    def hook(name: str, *, norm: bool) -> Callable[[torch.nn.Module, Any, Any], None]:
+        def keep(_: torch.nn.Module, __: Any, output: Any) -> None:
+            nonlocal before
+            values = output[0] if isinstance(output, tuple) else output  # a GRU gives its states, too
+            found[name] = values.detach().numpy().copy()  # a ReLU in place would change it
+            if norm and before:
+                found[before] = found[name]
+            before = name
+
+        return keep
+
+    for name, each in module.named_modules():
+        if name and not any(each.children()):
+            each.register_forward_hook(hook(name, norm=isinstance(each, torch.nn.modules.batchnorm._BatchNorm)))
+    with torch.inference_mode():
+        module(torch.from_numpy(batch))
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.errors import AccuracyError
@@ -27,9 +28,7 @@ def check_against_eager(source: Source, validation: ImageSet) -> dict[str, Any] 
         return None
     from .export import eager_logits
 
-    recipe = source.spec.preprocessing
-    some = validation.take(np.arange(min(_IMAGES, len(validation))))
-    batch = normalize(fit_images(some, recipe), recipe, source.spec.channels)
+    batch = some_input(source, validation)
     expected = eager_logits(source.checkpoint, batch)
     with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
         difference = float(np.abs(session.run(batch) - expected).max())
@@ -39,3 +38,10 @@ def check_against_eager(source: Source, validation: ImageSet) -> dict[str, Any] 
             "this is a fault of the exporter: please report it with the model"
         )
     return {"n": len(batch), "max_difference": difference}
+
+
+def some_input(source: Source, validation: ImageSet) -> NDArray[np.float32]:
+    """Return the first images as the network takes them, float32 (N, C, H, W)."""
+    recipe = source.spec.preprocessing
+    some = validation.take(np.arange(min(_IMAGES, len(validation))))
+    return normalize(fit_images(some, recipe), recipe, source.spec.channels)

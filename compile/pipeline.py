@@ -25,8 +25,9 @@ from .choice import Choice, choose
 from .config import CALIBRATED, CompileConfig
 from .engines import LEAST_SHARE, build_engines
 from .graphs import LITERT, File, typed_graphs
+from .layers import forms, parity
 from .litert import to_litert
-from .parity import check_against_eager
+from .parity import check_against_eager, some_input
 from .pt2 import AOT_FILE, TARGET, torch_files
 from .ranges import Images, calibrate_source, tables_of
 from .search import METHODS, Search, search
@@ -80,7 +81,7 @@ def compile_bundle(
         table.check_fits(source.sha256, source.spec.preprocessing)
     config, left_out = _without_what_litert_refuses(source, config)
     programs, no_package = torch_files(source) if TARGET in config.targets else ([], "")
-    parity = check_against_eager(source, images.validation)
+    eager = check_against_eager(source, images.validation)
     config, table, found = _ranges(source, images, config, table, track, cache)
     graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
     least_share = 0.0 if config.allow_fallback else LEAST_SHARE
@@ -111,7 +112,8 @@ def compile_bundle(
     report = {
         "config": asdict(config),
         "dataset": images.dataset,
-        "eager": parity,
+        "eager": eager,
+        "parity": parity(forms(bundle), source.checkpoint, some_input(source, images.validation)),
         "nodes": {path: [asdict(d) for d in nodes] for path, nodes in decisions.items() if path in kept},
         "layers": {
             path: layers for path, layers in {**attested, **kernels}.items() if path.partition(" on ")[0] in kept

@@ -240,3 +240,21 @@ def test_the_fastest_is_kept_and_said(quillrt, model, options, tmp_path) -> None
     assert "one thread, batch 4, medians" in out
     assert out.count("kept") >= 1
     assert Bundle.open(path).manifest.preferred["backend"] in ONNX_ON_CPU
+
+
+def test_verify_layer_by_layer(quillrt, model, options, tmp_path) -> None:
+    bundle = tmp_path / "a.quill"
+    code, out, err = quillrt("compile", model, *options, "--samples", 16, "--target", "onnxruntime-cpu", "-o", bundle)
+    assert code == 0, err
+    assert "model.int8.tensorrt.onnx" in out.partition("the graphs as they stand")[2]
+    data = options[:2]
+    code, out, err = quillrt("verify", bundle, *data, "--part", "all", "--layers", "--images", 8)
+    assert code == 0, err
+    assert "int8.tensorrt against fp32, 8 images; tolerance 0.2" in out
+    arguments = ("verify", bundle, *data, "--part", "all", "--layers", "--against", "int8.cpu", "--tolerance", 0)
+    code, out, err = quillrt(*arguments, "--json")
+    assert code == 1
+    assert "int8.cpu strays from fp32 at MatMul first" in err
+    assert json.loads(out)["int8.cpu"]["first_beyond"]
+    code, _, err = quillrt(*arguments[:-4], "--reference", "eager")
+    assert (code, "eager needs --checkpoint" in err) == (1, True)
