@@ -1,6 +1,9 @@
 """calibrate, compile and verify as a user types them, on a small ONNX classifier and a folder of images."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -258,3 +261,27 @@ def test_verify_layer_by_layer(quillrt, model, options, tmp_path) -> None:
     assert json.loads(out)["int8.cpu"]["first_beyond"]
     code, _, err = quillrt(*arguments[:-4], "--reference", "eager")
     assert (code, "eager needs --checkpoint" in err) == (1, True)
+
+
+def test_the_same_command_gives_the_same_graphs_in_another_process(stand_in_folder, tmp_path) -> None:
+    """Byte for byte, whatever order Python's sets have; the report alone may tell of other times."""
+    found = []
+    for seed in ("1", "2"):
+        bundle = tmp_path / f"{seed}.quill"
+        options = ["--precision", "fp16", "--precision", "bf16", "--precision", "int8", "--precision", "fp8"]
+        options += [
+            "--max-drop",
+            "5",
+            "--target",
+            "onnxruntime-cpu",
+            "--samples",
+            "64",
+            "--no-cache",
+            "-o",
+            str(bundle),
+        ]
+        command = [sys.executable, "-m", "quillrt.cli", "compile", str(stand_in_folder / "small.safetensors"), *options]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        found.append({name: data for name, data in Bundle.open(bundle).files.items() if name != "report.json"})
+    assert found[0].keys() >= {"model.fp8.onnx", "model.int8.cpu.onnx", "model.bf16.onnx", "calibration.json"}
+    assert found[0] == found[1]
