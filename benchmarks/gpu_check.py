@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.compile.config import DEFAULT_PRECISIONS
+from quillrt.compile.layers import TOLERANCES
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable
 from quillrt.runtime.files import write_text
@@ -43,17 +44,6 @@ _REFERENCE = "eager fp32"
 _STEP_TIMEOUT_S = 240.0
 _GPU = Settings(seconds=1.5)
 _SELF_TEST = Settings(seconds=0.1, rounds=2)
-# Most relative error of the logits (see ``Agreement``) that a precision explains. Seen with this network: FP32 in
-# another order of sums 2e-6, TF32, which is not FP32, 1.3e-3, FP16 1e-3, INT8 0.03 to 0.05; a constant answer is 1.
-# Not seen yet: BF16 rounds 8 times as coarsely as FP16 (8 bits of significand against 11), FP8 has INT8's 8 bits.
-TOLERANCES = {
-    Precision.FP32: 1e-4,
-    Precision.TF32: 1e-2,
-    Precision.FP16: 1e-2,
-    Precision.BF16: 8e-2,
-    Precision.INT8: 0.2,
-    Precision.FP8: 0.2,
-}
 
 
 @dataclass(frozen=True)

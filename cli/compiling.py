@@ -57,7 +57,8 @@ def compile(  # noqa: A001 - the verb's name
         list[str] | None,
         typer.Option(
             "--precision",
-            help="fp32, fp16, bf16, int8, fp8; repeat. Default: fp32, fp16, int8. auto: of these the fastest here.",
+            help="fp32, fp16, bf16, int8, mixed (int8 and fp16), fp8; repeat. Default: fp32, fp16, int8. auto: "
+            "of these the fastest here.",
         ),
     ] = None,
     target: Annotated[

@@ -49,7 +49,7 @@ def verify(
             "--tolerance",
             min=0,
             help="For --layers: root mean square of the difference, as a share of the "
-            "values'. Default by precision: 0.0001 (fp32), 0.01 (fp16), 0.1 (bf16), 0.2 (int8), 0.4 (fp8).",
+            "values'. Default by precision: 0.0001 (fp32), 0.01 (fp16), 0.08 (bf16), 0.2 (int8, mixed, fp8).",
         ),
     ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="For --layers: how many.")] = 64,

@@ -17,7 +17,10 @@ from .latency import latencies_us
 from .verify import Verdict
 
 WORTH = 0.02  # the share of time that a lower precision must save
-_SIMPLEST = (Precision.FP32, Precision.TF32, Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8)
+_SIMPLEST = (
+    *(Precision.FP32, Precision.TF32, Precision.FP16, Precision.BF16),
+    *(Precision.INT8, Precision.MIXED, Precision.FP8),
+)
 _FEWEST_IMAGES = 64
 
 

@@ -10,9 +10,9 @@ from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.tensorrt_api import FAMILIES
 
-PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8)
+PRECISIONS = (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8, Precision.FP8, Precision.MIXED)
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)  # what every target has
-CALIBRATED = (Precision.INT8, Precision.FP8)
+CALIBRATED = (Precision.INT8, Precision.MIXED, Precision.FP8)
 _LARGEST_BATCH = 4096
 TARGETS = (*CPU_BACKENDS, *FAMILIES, "pytorch")
 

@@ -70,11 +70,15 @@ def typed_graphs(
         wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (), FAMILIES))
     if Precision.INT8 in precisions and any(target in ONNX_ON_CPU for target in targets):
         wanted.append(("int8.cpu", Precision.INT8, CPU, ONNX_ON_CPU, ()))
+    if Precision.MIXED in precisions:
+        wanted.append(("mixed", Precision.MIXED, TENSORRT, (), FAMILIES))
     if Precision.FP8 in precisions:
         wanted.append(("fp8", Precision.FP8, TENSORRT_FP8, (), FAMILIES))
     if table is not None:
         for name, precision, recipe, backends, builders in wanted:
             typed, taken = quantize(source.graph, table.ranges, recipe, excluded)
+            if precision is Precision.MIXED:
+                typed = to_fp16(typed)
             files.append(_file(typed, name, precision, backends, builders, table))
             decisions[files[-1][0].path] = taken
     if LITERT in targets:

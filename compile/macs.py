@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .quantize import QUANTIZABLE, is_typed
+from .quantize import QUANTIZABLE, typed_kind
 
 if TYPE_CHECKING:
     import onnx
@@ -53,9 +53,9 @@ def by_datatype(model: onnx.ModelProto, datatypes: Mapping[str, str], precision:
     found: Counter[str] = Counter()
     for name, count in counts.items():
         found[datatypes.get(name, "unknown")] += count
-    typed = {node.name for node in model.graph.node if is_typed(node, precision)} & counts.keys()
-    wanted = sum(counts[name] for name in typed)
-    right = sum(counts[name] for name in typed if datatypes.get(name) == precision)
+    kinds = {node.name: typed_kind(node, precision) for node in model.graph.node if node.name in counts}
+    wanted = sum(counts[name] for name, kind in kinds.items() if kind)
+    right = sum(counts[name] for name, kind in kinds.items() if kind and datatypes.get(name) == kind)
     return dict(found), right / wanted if wanted else 1.0
 
 

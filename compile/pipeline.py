@@ -76,7 +76,7 @@ def compile_bundle(
     if table is not None:
         if not _is_calibrated(config.precisions):
             raise CalibrationError(
-                "expected --precision int8 or fp8 beside a calibration table, found neither; leave the table out"
+                "expected --precision int8, mixed or fp8 beside a calibration table, found neither; leave the table out"
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
     config, left_out = _without_what_litert_refuses(source, config)
@@ -154,7 +154,7 @@ def _ranges(
     """Return the settings as the gate changes them, the table of what is quantized, and how the gate found it."""
     if not _is_calibrated(config.precisions):
         return config, None, None
-    if config.max_drop is None or Precision.INT8 not in config.precisions:
+    if config.max_drop is None or not {Precision.INT8, Precision.MIXED}.intersection(config.precisions):
         return config, table or calibrate_source(source, images, config, track, cache), None
     others = [method for method in METHODS if method != config.method]
     tables = [table] if table else tables_of(source, images, config, [config.method, *others], track, cache)

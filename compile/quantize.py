@@ -94,10 +94,12 @@ def quantize(
     return _Quantizer(model, ranges, recipe, excluded).run()
 
 
-def is_typed(node: onnx.NodeProto, precision: str) -> bool:
-    """Whether a graph asks that this node compute in ``precision``: if quantized, by what it reads."""
-    quantized = precision in ("int8", "fp8")
-    return node.op_type in QUANTIZABLE and (not quantized or node.input[0].endswith(_DEQUANTIZED))
+def typed_kind(node: onnx.NodeProto, precision: str) -> str:
+    """Return what a graph of ``precision`` asks this node to compute in, nothing for FP32; INT8 by what it reads."""
+    quantized = node.op_type in QUANTIZABLE and node.input[0].endswith(_DEQUANTIZED)
+    if precision == "mixed":
+        return "int8" if quantized else "fp16"
+    return precision if quantized or precision not in ("int8", "fp8") else ""
 
 
 def activation_scale(low: float, high: float, kind: str) -> tuple[float, int]:

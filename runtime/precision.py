@@ -16,6 +16,7 @@ class Precision(str, Enum):
     BF16 = "bf16"
     INT8 = "int8"
     FP8 = "fp8"
+    MIXED = "mixed"  # INT8 where the graph is quantized, FP16 elsewhere
 
     @classmethod
     def parse(cls, name: str) -> Precision:

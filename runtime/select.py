@@ -14,8 +14,14 @@ from .session import Session, SessionOptions
 from .tensorrt_api import FAMILIES, load
 
 # Likely fastest first. CPUs have no FP16 arithmetic that onnxruntime uses: it computes FP16 graphs through casts.
-_ON_GPU = (Precision.FP8, Precision.INT8, Precision.FP16, Precision.BF16, Precision.TF32, Precision.FP32)
-_ON_CPU = (Precision.INT8, Precision.FP32, Precision.TF32, Precision.BF16, Precision.FP16, Precision.FP8)
+_ON_GPU = (
+    *(Precision.FP8, Precision.MIXED, Precision.INT8, Precision.FP16),
+    *(Precision.BF16, Precision.TF32, Precision.FP32),
+)
+_ON_CPU = (
+    *(Precision.INT8, Precision.FP32, Precision.TF32, Precision.BF16),
+    *(Precision.FP16, Precision.MIXED, Precision.FP8),
+)
 _ON_CPU_WITHOUT_INT8 = (Precision.FP32, Precision.INT8, *_ON_CPU[2:])
 _X86_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 

@@ -104,7 +104,7 @@ def test_verify_needs_to_know_the_data_set(quillrt, compiled) -> None:
     ("arguments", "message"),
     [
         (["--precision", "int4"], "expected a precision out of"),
-        (["--precision", "tf32"], "expected a precision out of fp32, fp16, bf16, int8, fp8, found tf32"),
+        (["--precision", "tf32"], "expected a precision out of fp32, fp16, bf16, int8, fp8, mixed, found tf32"),
         (["--target", "tpu"], "expected a target out of"),
         (["--method", "guess"], "expected a method out of"),
         (["--calibration", "nowhere.json"], "expected a calibration table at nowhere.json"),
@@ -152,7 +152,7 @@ def test_a_table_without_int8_is_refused(quillrt, model, options, tmp_path) -> N
     table = tmp_path / "table.json"
     assert quillrt("calibrate", model, *options, "--samples", 16, "-o", table)[0] == 0
     code, _, err = quillrt("compile", model, *options, "--precision", "fp16", "--calibration", table, "--quiet")
-    assert (code, "expected --precision int8 or fp8 beside a calibration table" in err) == (1, True)
+    assert (code, "expected --precision int8, mixed or fp8 beside a calibration table" in err) == (1, True)
 
 
 def test_noise_calibrates_only_when_asked_for_and_the_bundle_says_so(quillrt, model, options, tmp_path) -> None:

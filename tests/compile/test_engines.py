@@ -7,6 +7,7 @@ import pytest
 from quillrt.compile import engines
 from quillrt.compile.bundle_writer import entry_for
 from quillrt.compile.engines import attest, build_engines
+from quillrt.compile.fp16 import to_fp16
 from quillrt.compile.names import clean
 from quillrt.compile.quantize import TENSORRT, quantize
 from quillrt.runtime.cache import Cache
@@ -82,3 +83,19 @@ def test_an_engine_that_is_kept_is_not_built_again(int8, monkeypatch, tmp_path) 
     assert len(calls) == 1
     assert first == second == build_engines([entry], [Precision.INT8], ["tensorrt-rtx"])
     assert len(calls) == 2
+
+
+@pytest.mark.tensorrt
+def test_mixed_is_int8_and_fp16_for_real(classifier) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    for excluded, macs in (((), {"int8": CONV + GEMM}), (("Conv",), {"fp16": CONV, "int8": GEMM})):
+        typed = to_fp16(quantize(clean(classifier), RANGES, TENSORRT, excluded)[0]).SerializeToString()
+        entry = entry_for(typed, "model.mixed.onnx", "onnx", precision=Precision.MIXED, typed_for=("tensorrt-rtx",))
+        ((engine, _),), _ = build_engines([entry], [Precision.MIXED], ["tensorrt-rtx"])
+        assert (engine.path, engine.built_for["macs"]) == ("model.mixed.tensorrt-rtx.engine", macs)
+
+
+def test_mixed_asks_for_fp16_where_it_is_not_quantized(classifier) -> None:
+    graph = to_fp16(quantize(clean(classifier), RANGES, TENSORRT, {"Conv"})[0]).SerializeToString()
+    assert attest(graph, built(Conv="fp16", Gemm="int8"), "mixed")[1] == 1
+    assert attest(graph, built(Conv="fp32", Gemm="int8"), "mixed")[1] == pytest.approx(GEMM / (CONV + GEMM))
