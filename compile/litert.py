@@ -8,7 +8,7 @@ litert-torch, so that the ranges are those of our tables and ONNX files are take
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,13 @@ from quillrt.runtime.errors import ExportError
 
 from .flatbuffer import ModelWriter, Quantization
 from .litert_tensors import Activations
+from .litert_windows import attributes_of, refuse, version_of, window
 from .quantize import QUANTIZABLE, NodeDecision, quantize_weight
 
 if TYPE_CHECKING:
     import onnx
 
 _PLAIN, _RELU, _RELU6 = 0, 1, 3  # ActivationFunctionType
-_SAME, _VALID = 0, 1  # Padding
 _INT32 = np.iinfo(np.int32).max
 
 
@@ -106,14 +106,16 @@ class _Converter:
         if self._quantizes:
             self._decisions.append(NodeDecision(node.name, node.op_type, not refusal, refusal))
         source, steps = self._activations.taken(node.input[0], kind)
-        weight, bias = self._weight(node), self._bias(node)
+        weight = self._weight(node)
+        bias = self._bias(node, len(weight))
         operator, options, axis = "FULLY_CONNECTED", "FullyConnectedOptions", 0
         settings: dict[str, int] = {}
         if node.op_type == "Conv":
             operator, weight, axis = self._convolution(node, weight)
             options = "Conv2DOptions" if operator == "CONV_2D" else "DepthwiseConv2DOptions"
-            source, settings = self._window(node, source, steps, 0.0 if steps is None else steps.zero_points[0])
-            (tall, wide) = _attributes(node).get("dilations", (1, 1))
+            settings, pads = window(node, weight.shape[1:3])
+            source = self._padded(node, source, steps, pads, 0.0 if steps is None else steps.zero_points[0])
+            (tall, wide) = attributes_of(node).get("dilations", (1, 1))
             settings |= {"dilationHFactor": tall, "dilationWFactor": wide}
             settings |= {"depthMultiplier": 1} if axis else {}
         activation, name = self._fuse(node)
@@ -138,34 +140,33 @@ class _Converter:
 
     def _weight(self, node: onnx.NodeProto) -> NDArray[np.float32]:
         """Return a weight with output channels first."""
-        weight, attributes = self._constants.get(node.input[1]), _attributes(node)
+        weight, attributes = self._constants.get(node.input[1]), attributes_of(node)
         rank = 4 if node.op_type == "Conv" else 2
         if weight is None or weight.dtype != np.float32 or weight.ndim != rank:
-            _refuse(node, f"a constant FP32 weight of {rank} dimensions")
+            refuse(node, f"a constant FP32 weight of {rank} dimensions")
         if node.op_type == "Conv":
             return weight
         if (attributes.get("alpha", 1), attributes.get("beta", 1), attributes.get("transA", 0)) != (1, 1, 0):
-            _refuse(node, "a plain product")
+            refuse(node, "a plain product")
         if not attributes.get("transB", 0):
             weight = weight.T
         if shape := self._flattened.get(node.input[0]):
             weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(len(weight), -1)
         return weight
 
-    def _bias(self, node: onnx.NodeProto) -> NDArray[np.float32]:
-        channels = len(self._weight(node))
+    def _bias(self, node: onnx.NodeProto, channels: int) -> NDArray[np.float32]:
         bias = self._constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(channels, np.float32)
         if bias is None:
-            _refuse(node, "a constant bias")
+            refuse(node, "a constant bias")
         return np.broadcast_to(bias.reshape(-1), (channels,)).astype(np.float32)
 
     def _convolution(self, node: onnx.NodeProto, weight: NDArray[np.float32]) -> tuple[str, NDArray[np.float32], int]:
         """Return the operator, its weight as it wants it, and the axis of the output channels there."""
-        groups, channels = _attributes(node).get("group", 1), self._activations.shape(node.input[0])[1]
+        groups, channels = attributes_of(node).get("group", 1), self._activations.shape(node.input[0])[1]
         if groups == 1:
             return "CONV_2D", weight.transpose(0, 2, 3, 1), 0
         if not groups == channels == len(weight):
-            _refuse(node, "one group, or one for each channel in and out,")
+            refuse(node, "one group, or one for each channel in and out,")
         return "DEPTHWISE_CONV_2D", weight.transpose(1, 2, 3, 0), 3
 
     def _factors(
@@ -190,42 +191,32 @@ class _Converter:
         """One that follows nothing it could be part of."""
         kind = self._kind_of_activation(node)
         if kind == _PLAIN:
-            _refuse(node, "constant limits of 0 and 6")
+            refuse(node, "constant limits of 0 and 6")
         source, steps = self._activations.taken(node.input[0])
         target = self._activations.added(node.output[0], "float32" if steps is None else "int8", steps)
-        self._writer.operator("RELU" if kind == _RELU else "RELU6", [source], target, version=_version(steps))
+        self._writer.operator("RELU" if kind == _RELU else "RELU6", [source], target, version=version_of(steps))
 
     def _pool(self, node: onnx.NodeProto) -> None:
-        attributes, largest = _attributes(node), node.op_type == "MaxPool"
+        attributes, largest = attributes_of(node), node.op_type == "MaxPool"
         if attributes.get("ceil_mode", 0) or set(attributes.get("dilations", [1])) != {1} or len(node.output) > 1:
-            _refuse(node, "no ceil_mode, dilations or indices")
+            refuse(node, "no ceil_mode, dilations or indices")
         if not largest and any(attributes.get("pads", [0])):
-            _refuse(node, "no padding")
+            refuse(node, "no padding")
         source, steps = self._activations.taken(node.input[0])
-        source, settings = self._window(node, source, steps, float(np.finfo(np.float32).min) if steps is None else -128)
         tall, wide = attributes["kernel_shape"]
+        settings, pads = window(node, (tall, wide))
+        source = self._padded(node, source, steps, pads, float(np.finfo(np.float32).min) if steps is None else -128)
         target = self._activations.added(node.output[0], "float32" if steps is None else "int8", steps)
         operator = "MAX_POOL_2D" if largest else "AVERAGE_POOL_2D"
         settings |= {"filterHeight": tall, "filterWidth": wide}
-        self._writer.operator(operator, [source], target, "Pool2DOptions", _version(steps), **settings)
+        self._writer.operator(operator, [source], target, "Pool2DOptions", version_of(steps), **settings)
 
-    def _window(
-        self, node: onnx.NodeProto, source: int, steps: Quantization | None, filling: float
-    ) -> tuple[int, dict[str, int]]:
-        """Return what a window slides over and how; what LiteRT's two ways of padding are not, is padded before."""
-        attributes = _attributes(node)
-        if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            _refuse(node, "explicit pads")
-        kernel = attributes.get("kernel_shape") or self._constants[node.input[1]].shape[2:]
-        strides, dilations = attributes.get("strides", (1, 1)), attributes.get("dilations", (1, 1))
-        pads = tuple(attributes.get("pads", (0, 0, 0, 0)))
-        settings = {"strideH": strides[0], "strideW": strides[1], "padding": _VALID}
-        if not any(pads):
-            return source, settings
-        # "Same" gives as many rows as came in, its pads split evenly: with a stride they would depend on the size.
-        even = [d * (k - 1) / 2 for d, k in zip(dilations, kernel, strict=True)]
-        if tuple(strides) == (1, 1) and pads == (*even, *even):
-            return source, {**settings, "padding": _SAME}
+    def _padded(
+        self, node: onnx.NodeProto, source: int, steps: Quantization | None, pads: tuple[int, ...], filling: float
+    ) -> int:
+        """Return ``source`` with ``filling`` around it."""
+        if not pads:
+            return source
         top, left, bottom, right = pads
         _, channels, height, width = self._activations.shape(node.input[0])
         kind = "float32" if steps is None else "int8"
@@ -237,32 +228,32 @@ class _Converter:
             self._activations.constant(f"{node.name}.pads", amounts),
             self._activations.constant(f"{node.name}.filling", np.array([filling], kind), steps),
         ]
-        self._writer.operator("PADV2", inputs, padded, "PadV2Options", _version(steps))
-        return padded, settings
+        self._writer.operator("PADV2", inputs, padded, "PadV2Options", version_of(steps))
+        return padded
 
     def _mean(self, node: onnx.NodeProto) -> None:
-        attributes, name = _attributes(node), node.output[0]
+        attributes, name = attributes_of(node), node.output[0]
         axes = attributes.get("axes", [2, 3]) if len(node.input) < 2 else self._constants.get(node.input[1])
         rank = len(self._activations.shape(node.input[0]))
         if axes is None or sorted(int(axis) % rank for axis in axes) != [2, 3]:
-            _refuse(node, "a mean over height and width")
+            refuse(node, "a mean over height and width")
         keep = node.op_type == "GlobalAveragePool" or bool(attributes.get("keepdims", 1))
         source, steps = self._activations.taken(node.input[0])
         if steps is not None and self._activations.range_of(name) is None:
             source, steps = self._activations.taken(node.input[0], "float32")
         target = self._activations.added(name, "float32" if steps is None else "int8")
         inputs = [source, self._activations.integers(f"{node.name}.axes", (1, 2))]
-        self._writer.operator("MEAN", inputs, target, "ReducerOptions", _version(steps), keepDims=keep)
+        self._writer.operator("MEAN", inputs, target, "ReducerOptions", version_of(steps), keepDims=keep)
 
     def _flatten(self, node: onnx.NodeProto) -> None:
         """Channels last come out in another order than channels first: the weights behind are reordered instead."""
         before, name = self._activations.shape(node.input[0]), node.output[0]
         size = int(np.prod(before[1:]))
         if self._activations.shape(name)[1:] != (size,):
-            _refuse(node, f"a change to (N, {size})")
+            refuse(node, f"a change to (N, {size})")
         if before[2:] not in ((), (1, 1)):
             if any(reader.op_type not in ("Gemm", "MatMul") for reader in self._activations.readers.get(name, ())):
-                _refuse(node, "Gemm or MatMul behind it")
+                refuse(node, "Gemm or MatMul behind it")
             self._flattened[name] = before[1:]
         source, steps = self._activations.taken(node.input[0])
         target = self._activations.added(name, "float32" if steps is None else "int8", steps)
@@ -270,18 +261,18 @@ class _Converter:
 
     def _add(self, node: onnx.NodeProto) -> None:
         if any(name in self._constants for name in node.input):
-            _refuse(node, "a sum of two activations")
+            refuse(node, "a sum of two activations")
         activation, name = self._fuse(node)
         known = self._quantizes and all(self._activations.range_of(each) for each in (*node.input, name))
         kind = "int8" if known else "float32"
         found = [self._activations.taken(each, kind) for each in node.input]
-        target, version = self._activations.added(name, kind), _version(found[0][1])
+        target, version = self._activations.added(name, kind), version_of(found[0][1])
         inputs = [index for index, _ in found]
         self._writer.operator("ADD", inputs, target, "AddOptions", version, fusedActivationFunction=activation)
 
     def _concat(self, node: onnx.NodeProto) -> None:
-        if _attributes(node).get("axis") != 1 or any(name in self._constants for name in node.input):
-            _refuse(node, "activations joined by channel")
+        if attributes_of(node).get("axis") != 1 or any(name in self._constants for name in node.input):
+            refuse(node, "activations joined by channel")
         inputs = [self._activations.as_float(name) for name in node.input]  # INT8 would want one scale for all
         target = self._activations.added(node.output[0], "float32")
         last = len(self._activations.shape(node.output[0])) - 1
@@ -309,22 +300,3 @@ class _Converter:
             return _RELU
         limits = [self._constants.get(name) for name in node.input[1:3]] if node.op_type == "Clip" else []
         return _RELU6 if limits == [0, 6] else _PLAIN
-
-
-def _version(steps: Quantization | None) -> int:
-    """Return the version of an operator that has taken FP32 from its first on, and INT8 from its second."""
-    return 1 if steps is None else 2
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    from onnx.helper import get_attribute_value
-
-    found = {a.name: get_attribute_value(a) for a in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
-
-
-def _refuse(node: onnx.NodeProto, expected: str) -> NoReturn:
-    raise ExportError(
-        f"expected {expected} for litert at node {node.name} ({node.op_type}), found another form; "
-        "leave the target litert out"
-    )

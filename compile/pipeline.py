@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.backends import BY_NAME
@@ -29,6 +29,7 @@ from .layers import forms, parity
 from .litert import to_litert
 from .parity import check_against_eager, some_input
 from .pt2 import AOT_FILE, TARGET, torch_files
+from .quantize import NodeDecision
 from .ranges import Images, calibrate_source, tables_of
 from .search import METHODS, Search, search
 from .source import Source
@@ -80,24 +81,15 @@ def compile_bundle(
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
     config, left_out = _without_what_litert_refuses(source, config)
-    programs, no_package = torch_files(source) if TARGET in config.targets else ([], "")
     eager = check_against_eager(source, images.validation)
     config, table, found = _ranges(source, images, config, table, track, cache)
-    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
-    least_share = 0.0 if config.allow_fallback else LEAST_SHARE
-    # Where the fastest is chosen, a graph that falls back stands or falls by its measured time; and a convolution
-    # before one that is left in FP32 cannot but give FP32, which onnxruntime computes in FP32.
-    strict = not config.auto and not config.excluded
-    graphs, kernels = attest_graphs(graphs, source.spec, config.targets, least_share if strict else 0.0)
-    engines, attested = build_engines(graphs, config.precisions, config.targets, least_share, track, cache)
-    files = [*graphs, *engines, *programs]
+    made = _make(source, config, table, track, cache)
+    files = [*made.files]
     if table is not None:
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
 
     bundle = _bundle(output, source, files)
-    verdicts = _gated(verify(bundle, images.validation, track=track, asked=BY_NAME), config.max_drop)
-    if no_package:
-        verdicts = (*verdicts, Verdict(AOT_FILE, "pytorch-aot", Precision.FP32, reason=no_package))
+    verdicts = (*_gated(verify(bundle, images.validation, track=track, asked=BY_NAME), config.max_drop), *made.missing)
     choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
     if choice is not None:
         choice = replace(choice, note="; ".join(filter(None, (choice.note, left_out))))
@@ -114,10 +106,8 @@ def compile_bundle(
         "dataset": images.dataset,
         "eager": eager,
         "parity": parity(forms(bundle), source.checkpoint, some_input(source, images.validation)),
-        "nodes": {path: [asdict(d) for d in nodes] for path, nodes in decisions.items() if path in kept},
-        "layers": {
-            path: layers for path, layers in {**attested, **kernels}.items() if path.partition(" on ")[0] in kept
-        },
+        "nodes": {path: [asdict(d) for d in nodes] for path, nodes in made.decisions.items() if path in kept},
+        "layers": {path: layers for path, layers in made.kernels.items() if path.partition(" on ")[0] in kept},
         "search": None if found is None else asdict(found),
         "choice": None if choice is None else asdict(choice),
         "verdicts": [asdict(v) for v in verdicts],
@@ -127,6 +117,29 @@ def compile_bundle(
     preferred = {} if choice is None else {"path": choice.chosen.path, "backend": choice.chosen.backend}
     write_bundle(output, source.spec, source.record, files, preferred)
     return Compiled(Bundle.open(output), verdicts, found, choice)
+
+
+class _Made(NamedTuple):
+    """The files that compute, which nodes were quantized, which kernels run them, and what could not be made here."""
+
+    files: Sequence[File]
+    decisions: Mapping[str, tuple[NodeDecision, ...]]
+    kernels: Mapping[str, list[dict[str, Any]]]
+    missing: tuple[Verdict, ...]
+
+
+def _make(source: Source, config: CompileConfig, table: CalibrationTable | None, track: Track, cache: Cache) -> _Made:
+    """Type the graphs, ask what computes them here, and build engines and programs."""
+    programs, no_package = torch_files(source) if TARGET in config.targets else ([], "")
+    missing = (Verdict(AOT_FILE, "pytorch-aot", Precision.FP32, reason=no_package),) if no_package else ()
+    graphs, decisions = typed_graphs(source, config.precisions, config.targets, table, config.excluded)
+    least_share = 0.0 if config.allow_fallback else LEAST_SHARE
+    # Where the fastest is chosen, a graph that falls back stands or falls by its measured time; and a convolution
+    # before one that is left in FP32 cannot but give FP32, which onnxruntime computes in FP32.
+    strict = not config.auto and not config.excluded
+    graphs, kernels = attest_graphs(graphs, source.spec, config.targets, least_share if strict else 0.0)
+    engines, layers = build_engines(graphs, config.precisions, config.targets, least_share, track, cache)
+    return _Made([*graphs, *engines, *programs], decisions, {**layers, **kernels}, missing)
 
 
 def _without_what_litert_refuses(source: Source, config: CompileConfig) -> tuple[CompileConfig, str]:
