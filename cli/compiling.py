@@ -40,6 +40,7 @@ from quillrt.cli.source_options import (
     load,
 )
 from quillrt.cli.verifying import print_parity, print_verdicts
+from quillrt.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from quillrt.cli.model_files import ModelFile
@@ -112,6 +113,9 @@ def compile(  # noqa: A001 - the verb's name
     from quillrt.compile.search import plot_search
     from quillrt.runtime.precision import Precision
 
+    for name, given in (("--precision", precision), ("--target", target)):
+        if given and "auto" in given and len(given) > 1:
+            raise ConfigError(f"expected {name} auto alone, found {', '.join(given)}; leave the others out")
     auto = precision == ["auto"]
     settings = CompileConfig(
         precisions=DEFAULT_PRECISIONS if auto or not precision else tuple(Precision.parse(p) for p in precision),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from quillrt.train.quantization import Steps
     from quillrt.train.training import Surroundings
 
+_QAT = ("mse", "onnxruntime-cpu")  # how the ranges of --qat are found, and whose steps it takes
+
 Model = Annotated[
     str,
     typer.Option("--model", help="cnn, quillnet, rnn, or module:factory, which returns your nn.Module for K, H, W."),
@@ -88,14 +90,16 @@ def finetune(
     ] = False,
     qat_method: Annotated[
         str, typer.Option("--qat-method", help="How the ranges of --qat are found, as for calibrate --method.")
-    ] = "mse",
+    ] = _QAT[0],
     qat_target: Annotated[
         str, typer.Option("--qat-target", help="Whose steps --qat takes, as for compile --target.")
-    ] = "onnxruntime-cpu",
+    ] = _QAT[1],
     **chosen: Any,
 ) -> None:
     """Train a checkpoint on: other data, other classes, part of it frozen, with a teacher, or for INT8."""
     config, foreign_recipe = settings(chosen), _recipe(size or 28, denoise)
+    if not qat and (qat_method, qat_target) != _QAT:
+        raise ConfigError("expected --qat beside --qat-method and --qat-target, found none; add it or leave them out")
     from quillrt.runtime.spec import character_spec
     from quillrt.train import finetuning
     from quillrt.train.checkpoint import load_checkpoint

@@ -11,11 +11,14 @@ import typer
 from quillrt.cli.console import print_json, print_table, tracker
 from quillrt.cli.model_files import BundleFile, ModelFile, checkpoint_file
 from quillrt.cli.options import Config, DataRoot, Debug, Json, ModelDataset, Quiet
+from quillrt.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from quillrt.compile.verify import Verdict
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.imageset import ImageSet
+
+_LAYER_IMAGES = 64
 
 
 def verify(
@@ -52,7 +55,7 @@ def verify(
             "values'. Default by precision: 0.0001 (fp32), 0.01 (fp16), 0.08 (bf16), 0.2 (int8, mixed, fp8).",
         ),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="For --layers: how many.")] = 64,
+    images: Annotated[int, typer.Option("--images", min=1, help="For --layers: how many.")] = _LAYER_IMAGES,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -66,6 +69,11 @@ def verify(
     from quillrt.runtime.errors import AccuracyError
     from quillrt.train.datasets import load_dataset_for
 
+    if not layers and (reference, against, checkpoint, tolerance, images) != ("fp32", None, None, None, _LAYER_IMAGES):
+        raise ConfigError(
+            "expected --layers beside --reference, --against, --checkpoint, --tolerance and --images, found none; "
+            "add it"
+        )
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     name, splits = load_dataset_for(manifest.model, manifest.training, dataset, data_root)

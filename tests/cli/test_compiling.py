@@ -234,9 +234,6 @@ def test_a_gate_that_is_none(quillrt, model, options, tmp_path, points) -> None:
 
 def test_the_fastest_is_kept_and_said(quillrt, model, options, tmp_path) -> None:
     path = tmp_path / "fast.quill"
-    arguments = ["--samples", 16, "--target", "auto", "--precision", "auto", "--batch", 4, "-o", path]
-    code, out, err = quillrt("compile", model, *options, *arguments, "--target", "onnxruntime-cpu")
-    assert (code, "expected a target out of" in err) == (1, True)
     arguments = ["--samples", 16, "--target", "onnxruntime-cpu", "--precision", "auto", "--batch", 4, "-o", path]
     code, out, err = quillrt("compile", model, *options, *arguments)
     assert code == 0, err
@@ -285,3 +282,22 @@ def test_the_same_command_gives_the_same_graphs_in_another_process(stand_in_fold
         found.append({name: data for name, data in Bundle.open(bundle).files.items() if name != "report.json"})
     assert found[0].keys() >= {"model.fp8.onnx", "model.int8.cpu.onnx", "model.bf16.onnx", "calibration.json"}
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("compile", "MODEL", "--target", "auto", "--target", "litert"),
+            "expected --target auto alone, found auto, litert",
+        ),
+        (("compile", "MODEL", "--precision", "int8", "--precision", "auto"), "expected --precision auto alone"),
+        (("verify", "BUNDLE", "--tolerance", 0.1), "expected --layers beside"),
+        (("verify", "BUNDLE", "--images", 3), "expected --layers beside"),
+        (("finetune", "MODEL", "--qat-target", "litert"), "expected --qat beside"),
+    ],
+)
+def test_options_that_would_do_nothing(quillrt, model, quadrants_bundle, arguments, says) -> None:
+    places = {"MODEL": model, "BUNDLE": quadrants_bundle}
+    code, _, err = quillrt(*(places.get(word, word) for word in arguments))
+    assert (code, says in err) == (1, True), err
