@@ -17,6 +17,7 @@ from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import ModelSpec, TensorSpec
 from quillrt.runtime.versions import versions
 
+from .batchnorm import fold_batch_norms
 from .names import clean
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def load_source(
         }
         source = Source(export_checkpoint(checkpoint), checkpoint.spec, record, checkpoint)
     else:
-        graph = clean(_without_flatten(_without_softmax(_dynamic_batch(_load_onnx(path)))))
+        graph = fold_batch_norms(clean(_without_flatten(_without_softmax(_dynamic_batch(_load_onnx(path))))))
         spec = _spec(graph, labels, preprocessing or Preprocessing())
         source = Source(graph, spec, {"kind": "onnx", **_file(path)})
     _check(source, path)
@@ -149,7 +150,9 @@ def _free_reshapes(model: onnx.ModelProto) -> None:
         if node.op_type == "Constant" and node.attribute[0].name == "value"
     }
     for node in graph.node:
-        wanted, given = constants.get(node.input[1]) if node.op_type == "Reshape" else None, sizes.get(node.input[0])
+        if node.op_type != "Reshape":
+            continue
+        wanted, given = constants.get(node.input[1]), sizes.get(node.input[0])
         if wanted is not None and len(wanted) and 0 not in wanted and given and given[0] == wanted[0]:
             free = f"{node.output[0]}.shape"
             graph.initializer.append(from_array(np.array([0, *wanted[1:]], np.int64), free))  # 0: as it comes in

@@ -191,3 +191,11 @@ def test_opsets_and_batches_give_the_same_classifier(classifier, tmp_path, opset
     source = load_source(tmp_path / "model.onnx")
     (found,) = ReferenceEvaluator(source.graph).run(None, {"image": images})
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_weight_that_a_node_without_inputs_gives(classifier, tmp_path) -> None:
+    weight = next(t for t in classifier.graph.initializer if t.name == "conv.weight")
+    classifier.graph.node.insert(0, helper.make_node("Constant", [], ["conv.weight"], value=weight))
+    classifier.graph.initializer.remove(weight)
+    graph = load_source(save(classifier, tmp_path)).graph
+    assert [node.op_type for node in graph.node] == ["Conv", "Relu", "MaxPool", "Reshape", "Gemm"]
