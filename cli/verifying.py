@@ -65,6 +65,7 @@ def verify(
     import numpy as np
 
     from quillrt.compile import verify as verification
+    from quillrt.runtime.backends import BY_NAME
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.errors import AccuracyError
     from quillrt.train.datasets import load_dataset_for
@@ -73,6 +74,10 @@ def verify(
         raise ConfigError(
             "expected --layers beside --reference, --against, --checkpoint, --tolerance and --images, found none; "
             "add it"
+        )
+    if strange := sorted(set(backend or ()) - set(BY_NAME)):
+        raise ConfigError(
+            f"expected --backend out of {', '.join(BY_NAME)}, found {', '.join(strange)}; the others run unasked"
         )
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest

@@ -57,6 +57,8 @@ class CompileConfig:
             if strange:
                 names = ", ".join(getattr(k, "value", k) for k in known)
                 raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
+        if "litert" in self.targets and not {Precision.FP32, Precision.INT8}.intersection(self.precisions):
+            raise ConfigError("expected fp32 or int8 among the precisions for litert, found neither; add one")
         if not 1 <= self.batch <= _LARGEST_BATCH:
             raise ConfigError(f"expected a batch of 1 to {_LARGEST_BATCH} images, found {self.batch}")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:

@@ -20,8 +20,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
-    beside.touch(exist_ok=False)
     try:
+        beside.touch(exist_ok=False)
         yield beside
         with beside.open("rb") as file:
             os.fsync(file.fileno())

@@ -294,6 +294,14 @@ def test_the_same_command_gives_the_same_graphs_in_another_process(stand_in_fold
         (("compile", "MODEL", "--precision", "int8", "--precision", "auto"), "expected --precision auto alone"),
         (("verify", "BUNDLE", "--tolerance", 0.1), "expected --layers beside"),
         (("verify", "BUNDLE", "--images", 3), "expected --layers beside"),
+        (
+            ("verify", "BUNDLE", "--backend", "openvino"),
+            "expected --backend out of pytorch, pytorch-aot, found openvino",
+        ),
+        (
+            ("compile", "MODEL", "--target", "litert", "--precision", "bf16"),
+            "expected fp32 or int8 among the precisions",
+        ),
         (("finetune", "MODEL", "--qat-target", "litert"), "expected --qat beside"),
     ],
 )

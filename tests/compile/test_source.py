@@ -197,5 +197,5 @@ def test_a_weight_that_a_node_without_inputs_gives(classifier, tmp_path) -> None
     weight = next(t for t in classifier.graph.initializer if t.name == "conv.weight")
     classifier.graph.node.insert(0, helper.make_node("Constant", [], ["conv.weight"], value=weight))
     classifier.graph.initializer.remove(weight)
-    graph = load_source(save(classifier, tmp_path)).graph
+    graph = load_source(save(classifier, tmp_path)).graph.graph
     assert [node.op_type for node in graph.node] == ["Conv", "Relu", "MaxPool", "Reshape", "Gemm"]
