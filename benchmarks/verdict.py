@@ -121,7 +121,7 @@ class Raced:
         return self.latency_us[self.picked] / min(self.latency_us.values()) - 1
 
 
-def loops(bundle: Bundle, batch: NDArray[np.float32], seconds: float = 0.3) -> dict[tuple[str, str], float]:
+def loops(bundle: Bundle, batch: NDArray[np.float32], seconds: float) -> dict[tuple[str, str], float]:
     """Time every file of ``bundle`` on every CPU library that opens it; return microseconds, the fastest first.
 
     Args:
@@ -141,15 +141,15 @@ def loops(bundle: Bundle, batch: NDArray[np.float32], seconds: float = 0.3) -> d
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def race(source: Source, images: Images, config: CompileConfig, folder: Path) -> Raced:
-    """Let ``auto`` choose for ``config.batch``, and time all there is to choose from."""
+def race(source: Source, images: Images, config: CompileConfig, folder: Path, seconds: float) -> Raced:
+    """Let ``auto`` choose for ``config.batch``, and time all there is to choose from for ``seconds`` a round."""
     everything = compile_bundle(source, images, config, folder / "all.quill").bundle
     choice = compile_bundle(source, images, replace(config, auto=True), folder / "auto.quill").choice
     assert choice is not None  # noqa: S101 - auto always chooses or raises
     spec = source.spec
     rows = np.arange(config.batch) % len(images.validation)
     fitted = fit_images(images.validation.take(rows), spec.preprocessing)
-    found = loops(everything, normalize(fitted, spec.preprocessing, spec.channels))
+    found = loops(everything, normalize(fitted, spec.preprocessing, spec.channels), seconds)
     return Raced((choice.chosen.path, choice.chosen.backend), found)
 
 
@@ -161,6 +161,7 @@ def main(
     ],
     batch: Annotated[list[int], typer.Option("--batch", min=1, help="Repeat for several.")] = [1, 64],  # noqa: B006
     runs: Annotated[int, typer.Option("--runs", min=1)] = 3,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.001, help="Of each round.")] = 0.3,
 ) -> None:
     """Print for each model and batch what was picked, what each loop takes, and by how much the pick is off."""
     libraries = ", ".join(f"{name} {version}" for name, version in versions(*_PACKAGES).items())
@@ -174,7 +175,7 @@ def main(
             config = CompileConfig(DEFAULT_PRECISIONS, tuple(target), batch=size)
             for number in range(1, runs + 1):
                 with TemporaryDirectory() as folder:
-                    found = race(source, images, config, Path(folder))
+                    found = race(source, images, config, Path(folder), seconds)
                 times = ", ".join(f"{_said(pair)} {us:,.0f}" for pair, us in found.latency_us.items())
                 typer.echo(
                     f"{path.name}, batch {size}, run {number}: picked {_said(found.picked)}, "

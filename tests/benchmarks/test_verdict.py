@@ -37,7 +37,18 @@ def test_excess_by_hand():
 
 @pytest.mark.slow
 def test_prints_a_line_for_each_batch(script, stand_in):
-    done = script(main, stand_in / "small.safetensors", "--runs", 1, "--batch", 2, "--target", "onnxruntime-cpu")
+    done = script(
+        main,
+        stand_in / "small.safetensors",
+        "--runs",
+        1,
+        "--seconds",
+        0.01,
+        "--batch",
+        2,
+        "--target",
+        "onnxruntime-cpu",
+    )
     assert done.exit_code == 0, done.output
     picked = re.search(r"small\.safetensors, batch 2, run 1: picked (.*?), (-?[\d.]+)% over the fastest", done.stdout)
     assert picked is not None
