@@ -66,7 +66,7 @@ def _compile(folder: Path) -> None:
 
 def _install(folder: Path, requirement: str) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    how = ["--no-deps", "--only-binary=:all:", "--retries=1", "--timeout=15", "--target", folder]
+    how = ["--no-deps", "--only-binary=:all:", "--retries=1", "--timeout=15", "--target", str(folder)]
     run = subprocess.run([*pip, *how, requirement], capture_output=True, text=True, check=False)
     if run.returncode:
         last = (run.stderr.strip().splitlines() or ["pip gave no reason"])[-1]

@@ -44,7 +44,7 @@ class _Api:
     def kind(self, cls: type, buffer: bool = False) -> _Kind:
         """Return the class of the doubles of ``cls``."""
         if (cls, buffer) not in self._kinds:
-            special = {name: _special(name) for name in _PROTOCOLS if hasattr(cls, name)}
+            special: dict[str, Any] = {name: _special(name) for name in _PROTOCOLS if hasattr(cls, name)}
             if buffer:  # bytes have methods that a host memory lacks
                 special = {**dict.fromkeys(_PROTOCOLS[:5]), **special}
             bases = (_Double, bytes) if buffer else (_Double,)
@@ -55,8 +55,8 @@ class _Api:
         """Return a new double of ``cls``, over ``content`` if it has a buffer."""
         if content is None and cls.__name__ in _BUFFERS:
             content = b""
-        kind = self.kind(cls, content is not None)
-        double = object.__new__(kind) if content is None else bytes.__new__(kind, content)
+        kind: Any = self.kind(cls, content is not None)
+        double: Any = object.__new__(kind) if content is None else bytes.__new__(kind, content)
         object.__setattr__(double, "_values", {})
         return double
 
