@@ -10,9 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quillrt.cli.console import note, print_json, print_table
+from quillrt.cli.console import note, phase_bars, print_json, print_table
 from quillrt.cli.model_files import BundleFile
-from quillrt.cli.options import Backend, Config, Debug, Json, PrecisionName, Quiet, Threads, precision_of
+from quillrt.cli.options import (
+    Backend,
+    Cached,
+    Config,
+    CudaGraph,
+    Debug,
+    Json,
+    PrecisionName,
+    Quiet,
+    Threads,
+    cache_of,
+    precision_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +41,8 @@ def run(
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Images per query.")] = 64,
     threads: Threads = None,
+    cuda_graph: CudaGraph = False,
+    cached: Cached = True,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -41,7 +55,17 @@ def run(
     from quillrt.runtime.session import SessionOptions
 
     opened = Bundle.open(bundle.path)
-    session, entry, chosen = open_fitting(opened, backend, precision_of(precision), SessionOptions(threads))
+    options = SessionOptions(threads, cuda_graph=cuda_graph)
+    with phase_bars(quiet) as phases:
+        session, entry, chosen = open_fitting(
+            opened,
+            backend,
+            precision_of(precision),
+            options,
+            cache_of(cached),
+            phases,
+            lambda line: note(line, quiet),
+        )
     with session:
         predictions = list(predict(session, _read(images), top_k, batch_size))
     if as_json:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from .cache import NO_CACHE, Cache
+
 if TYPE_CHECKING:  # the command line knows the options before it needs numpy
     import numpy as np
     from numpy.typing import NDArray
@@ -22,10 +24,16 @@ class SessionOptions:
     Attributes:
         threads: CPU threads inside one query; ``None`` leaves it to the library.
         device: index of the GPU.
+        cuda_graph: submit each query to a GPU as one CUDA graph, captured once for each batch size.
+        host_code: load an engine that holds code for the processor, of whoever made it.
+        cache: keeps what a backend compiles for this device.
     """
 
     threads: int | None = None
     device: int = 0
+    cuda_graph: bool = False
+    host_code: bool = False
+    cache: Cache = NO_CACHE
 
 
 class Session(Protocol):
