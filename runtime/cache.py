@@ -65,7 +65,7 @@ NO_CACHE = Cache()
 
 
 def _make_room(folder: Path) -> None:
-    newest_first = sorted(((f.stat(), f) for f in folder.iterdir()), key=lambda pair: -pair[0].st_mtime)
+    newest_first = sorted(((f.stat(), f) for f in folder.iterdir() if f.is_file()), key=lambda pair: -pair[0].st_mtime)
     total = 0
     for found, file in newest_first:
         total += found.st_size
