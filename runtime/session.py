@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -22,10 +23,12 @@ class SessionOptions:
     Attributes:
         threads: CPU threads inside one query; ``None`` leaves it to the library.
         device: index of the GPU.
+        provider_options: options of one backend's own library, by name (``ort_options`` has those there are).
     """
 
     threads: int | None = None
     device: int = 0
+    provider_options: Mapping[str, str] = field(default_factory=dict)
 
 
 class Session(Protocol):
