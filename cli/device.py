@@ -12,7 +12,18 @@ import typer
 
 from quillrt.cli.console import note, print_json, print_table
 from quillrt.cli.model_files import BundleFile
-from quillrt.cli.options import Backend, Config, Debug, Json, PrecisionName, Quiet, Threads, precision_of
+from quillrt.cli.options import (
+    Backend,
+    Config,
+    Debug,
+    Json,
+    PrecisionName,
+    ProviderOption,
+    Quiet,
+    Threads,
+    precision_of,
+    provider_options,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +40,7 @@ def run(
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Images per query.")] = 64,
     threads: Threads = None,
+    provider_option: ProviderOption = None,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -40,8 +52,9 @@ def run(
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
+    options = SessionOptions(threads, provider_options=provider_options(provider_option))
     opened = Bundle.open(bundle.path)
-    session, entry, chosen = open_fitting(opened, backend, precision_of(precision), SessionOptions(threads))
+    session, entry, chosen = open_fitting(opened, backend, precision_of(precision), options)
     with session:
         predictions = list(predict(session, _read(images), top_k, batch_size))
     if as_json:
