@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from quillrt.benchmarks.contestants import NAMES, bundle_contestants, only, torch_contestants
+from quillrt.benchmarks.contestants import NAMES, Contestant, bundle_contestants, only, torch_contestants, tuned
 from quillrt.compile.bundle_writer import entry_for
 from quillrt.runtime import select
 from quillrt.runtime.backends import BACKENDS
@@ -83,3 +83,31 @@ def test_only_the_backends_that_are_named(bundle):
     with pytest.raises(ConfigError, match="cuda-magic") as error:
         only(contestants, ["cuda-magic"])
     assert all(name in str(error.value) for name in NAMES)
+
+
+def test_options_reach_the_session_of_their_backend_and_no_other(monkeypatch, bundle):
+    opened = []
+    monkeypatch.setattr(
+        "quillrt.benchmarks.contestants.open_session",
+        lambda name, model, spec, options: opened.append((name, options.threads, dict(options.provider_options))),
+    )
+    cuda = Contestant("onnxruntime-cuda", "fp32", bundle.manifest.model, b"fp32")
+    cpu = Contestant("onnxruntime-cpu", "fp32", bundle.manifest.model, b"fp32")
+
+    rows = tuned([cuda, cpu], {"prefer_nhwc": "1"}, [("io_binding", "0"), ("enable_cuda_graph", "1")])
+    for row in rows:
+        row.open(SessionOptions(threads=3))
+
+    assert [row.name for row in rows] == [
+        "onnxruntime-cuda fp32",
+        "onnxruntime-cuda fp32 io_binding=0",
+        "onnxruntime-cuda fp32 enable_cuda_graph=1",
+        "onnxruntime-cpu fp32",
+    ]
+    assert opened == [
+        ("onnxruntime-cuda", 3, {"prefer_nhwc": "1"}),
+        ("onnxruntime-cuda", 3, {"prefer_nhwc": "1", "io_binding": "0"}),
+        ("onnxruntime-cuda", 3, {"prefer_nhwc": "1", "enable_cuda_graph": "1"}),
+        ("onnxruntime-cpu", 3, {}),
+    ]
+    assert tuned([cpu], {}, []) == [cpu]
