@@ -11,6 +11,7 @@ import typer
 
 from quillrt.cli.console import print_json, print_table, tracker
 from quillrt.cli.options import (
+    Cached,
     Config,
     DataRoot,
     Debug,
@@ -18,12 +19,12 @@ from quillrt.cli.options import (
     ModelDataset,
     Quiet,
     Seed,
+    cache_of,
     check_output,
     config_beside,
     save_config,
 )
 from quillrt.cli.source_options import (
-    Cached,
     Denoise,
     Fit,
     Labels,
@@ -34,7 +35,6 @@ from quillrt.cli.source_options import (
     Samples,
     SourceFile,
     Std,
-    cache_of,
     images_of,
     load,
 )

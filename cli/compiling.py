@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quillrt.cli.build_options import BUILD, build_options
 from quillrt.cli.console import note, print_json, print_table, tracker
 from quillrt.cli.options import (
+    Cached,
     Config,
     DataRoot,
     Debug,
@@ -18,12 +20,12 @@ from quillrt.cli.options import (
     ModelDataset,
     Quiet,
     Seed,
+    cache_of,
     check_output,
     config_beside,
     save_config,
 )
 from quillrt.cli.source_options import (
-    Cached,
     Calibration,
     Denoise,
     Fit,
@@ -35,10 +37,10 @@ from quillrt.cli.source_options import (
     Samples,
     SourceFile,
     Std,
-    cache_of,
     images_of,
     load,
 )
+from quillrt.cli.verbs import with_options
 from quillrt.cli.verifying import print_parity, print_verdicts
 from quillrt.runtime.errors import ConfigError
 
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from quillrt.compile.search import Search
 
 
+@with_options(BUILD)
 def compile(  # noqa: A001 - the verb's name
     ctx: typer.Context,
     source: SourceFile,
@@ -103,6 +106,7 @@ def compile(  # noqa: A001 - the verb's name
     quiet: Quiet = False,
     config: Config = None,
     debug: Debug = False,
+    **chosen: Any,
 ) -> None:
     """Compile a checkpoint or an ONNX classifier to one bundle: graphs, engines, the proof that they agree."""
     from quillrt.calibration.methods import Method
@@ -129,6 +133,7 @@ def compile(  # noqa: A001 - the verb's name
         max_drop=max_drop,
         allow_fallback=allow_fallback,
         seed=seed,
+        build=build_options(chosen),
     )
     output = output or source.beside(".quill")
     check_output(output, ".quill")

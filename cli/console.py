@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.progress import Phases, Track, no_phases, no_progress
 
 T = TypeVar("T")
 
@@ -40,6 +41,28 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 def tracker(quiet: bool) -> Track:
     """Return what draws a bar with rate and time left on stderr, if that is a terminal and not ``quiet``."""
     return no_progress if quiet or not sys.stderr.isatty() else _bar
+
+
+@contextmanager
+def phase_bars(quiet: bool) -> Iterator[Phases]:
+    """Give what draws a bar for each phase under way on stderr, if that is a terminal and not ``quiet``."""
+    if quiet or not sys.stderr.isatty():
+        yield no_phases
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = progress.add_task(phase, total=total)
+            progress.update(tasks[phase], completed=done)
+            if done >= total:
+                progress.remove_task(tasks.pop(phase))
+
+        yield show
 
 
 def _bar(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:

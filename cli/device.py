@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quillrt.cli.console import note, print_json, print_table
+from quillrt.cli.console import note, phase_bars, print_json, print_table
 from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import (
     Backend,
+    Cached,
     Config,
+    CudaGraph,
     Debug,
     Json,
     PrecisionName,
     ProviderOption,
     Quiet,
     Threads,
+    cache_of,
     precision_of,
     provider_options,
 )
@@ -41,6 +44,8 @@ def run(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Images per query.")] = 64,
     threads: Threads = None,
     provider_option: ProviderOption = None,
+    cuda_graph: CudaGraph = False,
+    cached: Cached = True,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
@@ -52,9 +57,18 @@ def run(
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
-    options = SessionOptions(threads, provider_options=provider_options(provider_option))
+    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=provider_options(provider_option))
     opened = Bundle.open(bundle.path)
-    session, entry, chosen = open_fitting(opened, backend, precision_of(precision), options)
+    with phase_bars(quiet) as phases:
+        session, entry, chosen = open_fitting(
+            opened,
+            backend,
+            precision_of(precision),
+            options,
+            cache_of(cached),
+            phases,
+            lambda line: note(line, quiet),
+        )
     with session:
         predictions = list(predict(session, _read(images), top_k, batch_size))
     if as_json:

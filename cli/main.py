@@ -8,6 +8,7 @@ import sys
 import typer
 
 from quillrt.cli import (
+    building,
     calibrating,
     compiling,
     demo,
@@ -59,6 +60,7 @@ for group in (
     sensitivity,
     compiling,
     verifying,
+    building,
     device,
     measuring,
     pretrained,

@@ -6,12 +6,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.precision import Precision
+
+if TYPE_CHECKING:
+    from quillrt.runtime.cache import Cache
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -129,6 +132,14 @@ DataRoot = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="CPU threads inside one query.")]
+Cached = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Take finished steps, as counts and engines, from an earlier run; in QUILLRT_CACHE or ~/.cache/quillrt.",
+    ),
+]
+CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="Submit each query to the GPU as one CUDA graph.")]
 Backend = Annotated[
     str | None,
     typer.Option(
@@ -179,3 +190,10 @@ def option_pairs(pairs: list[str] | None) -> list[tuple[str, str]]:
         if not (key and sign):
             raise ConfigError(f"expected KEY=VALUE, found {key + sign + value!r}; such as enable_cuda_graph=1")
     return [(key, value) for key, _, value in found]
+
+
+def cache_of(cached: bool) -> Cache:
+    """Return where finished steps are kept, or a cache that keeps nothing."""
+    from quillrt.runtime.cache import NO_CACHE, Cache, default_folder
+
+    return Cache(default_folder()) if cached else NO_CACHE

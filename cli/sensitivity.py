@@ -10,6 +10,7 @@ import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
 from quillrt.cli.options import (
+    Cached,
     Config,
     DataRoot,
     Debug,
@@ -17,12 +18,12 @@ from quillrt.cli.options import (
     ModelDataset,
     Quiet,
     Seed,
+    cache_of,
     check_output,
     config_beside,
     save_config,
 )
 from quillrt.cli.source_options import (
-    Cached,
     Calibration,
     Denoise,
     Fit,
@@ -33,7 +34,6 @@ from quillrt.cli.source_options import (
     Samples,
     SourceFile,
     Std,
-    cache_of,
     images_of,
     load,
 )

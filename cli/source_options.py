@@ -12,7 +12,6 @@ from quillrt.cli.model_files import ModelFile, checkpoint_file
 if TYPE_CHECKING:
     from quillrt.compile.ranges import Images
     from quillrt.compile.source import Source
-    from quillrt.runtime.cache import Cache
 
 SourceFile = Annotated[
     ModelFile,
@@ -40,21 +39,6 @@ Calibration = Annotated[Path | None, typer.Option("--calibration", help="A table
 RandomData = Annotated[
     bool, typer.Option("--random-data", help="Calibrate on noise, to try engines out; table and bundle say so.")
 ]
-
-Cached = Annotated[
-    bool,
-    typer.Option(
-        "--cache/--no-cache",
-        help="Take finished steps, as counts and engines, from an earlier run; in QUILLRT_CACHE or ~/.cache/quillrt.",
-    ),
-]
-
-
-def cache_of(cached: bool) -> Cache:
-    """Return where finished steps are kept, or a cache that keeps nothing."""
-    from quillrt.runtime.cache import NO_CACHE, Cache, default_folder
-
-    return Cache(default_folder()) if cached else NO_CACHE
 
 
 def load(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from quillrt.calibration.methods import Method
 from quillrt.runtime.backends import CPU_BACKENDS
+from quillrt.runtime.build_options import DEFAULTS, BuildOptions
 from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.tensorrt_api import FAMILIES
@@ -34,6 +35,7 @@ class CompileConfig:
         batch: images in a query, for which ``auto`` chooses.
         allow_fallback: take engines, and graphs on CPU backends, that compute in another precision than was asked for.
         seed: of the draw of those images.
+        build: how TensorRT's engines are built.
     """
 
     precisions: tuple[Precision, ...] = DEFAULT_PRECISIONS
@@ -47,6 +49,7 @@ class CompileConfig:
     batch: int = 1
     allow_fallback: bool = False
     seed: int = 0
+    build: BuildOptions = DEFAULTS
 
     def __post_init__(self) -> None:
         for found, known, what in (
@@ -59,6 +62,11 @@ class CompileConfig:
                 raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
         if "litert" in self.targets and not {Precision.FP32, Precision.INT8}.intersection(self.precisions):
             raise ConfigError("expected fp32 or int8 among the precisions for litert, found neither; add one")
+        if self.build != DEFAULTS and not set(FAMILIES).intersection(self.targets):
+            raise ConfigError(
+                f"expected a target out of {', '.join(FAMILIES)} beside how to build engines "
+                f"({', '.join(self.build.changed)}), found {', '.join(self.targets)}; leave that out"
+            )
         if not 1 <= self.batch <= _LARGEST_BATCH:
             raise ConfigError(f"expected a batch of 1 to {_LARGEST_BATCH} images, found {self.batch}")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:

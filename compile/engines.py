@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from quillrt.runtime.backends import why_unavailable
+from quillrt.runtime.build_options import DEFAULTS, BuildOptions
 from quillrt.runtime.cache import NO_CACHE, Cache
-from quillrt.runtime.device import find_gpus
-from quillrt.runtime.errors import BackendUnavailable, BuildError
+from quillrt.runtime.errors import BuildError
 from quillrt.runtime.manifest import Entry
+from quillrt.runtime.native import built_engine, engine_file, why_no_builder
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.progress import Track, no_progress
-from quillrt.runtime.tensorrt_api import FAMILIES, load
-from quillrt.runtime.trt_build import BuiltEngine, build_engine
-from quillrt.runtime.trt_layers import LayerInfo
-from quillrt.runtime.versions import versions
+from quillrt.runtime.tensorrt_api import FAMILIES
+from quillrt.runtime.trt_build import BuiltEngine
 
-from .bundle_writer import entry_for
 from .graphs import LITERT, File
 from .macs import by_datatype
 
@@ -34,6 +30,7 @@ def build_engines(
     least_share: float = LEAST_SHARE,
     track: Track = no_progress,
     cache: Cache = NO_CACHE,
+    options: BuildOptions = DEFAULTS,
 ) -> tuple[list[File], dict[str, list[dict[str, Any]]]]:
     """Build an engine of each precision for each TensorRT family among ``targets``.
 
@@ -44,6 +41,7 @@ def build_engines(
         least_share: of the multiply-adds that a graph types so, 0..1; what is built with less is refused.
         track: shows progress.
         cache: keeps what was built.
+        options: how to build.
 
     Returns:
         The engines, and by path their layers with the datatype each was really built in.
@@ -63,7 +61,7 @@ def build_engines(
     layers: dict[str, list[dict[str, Any]]] = {}
     for family, entry, data in track(wanted, "building engines", len(wanted)):
         try:
-            built = _built(cache, entry.sha256, data, family)
+            built, _ = built_engine(cache, entry, data, family, options)
         except BuildError as error:
             raise BuildError(f"{error}; leave {family} out with --target onnxruntime-cpu") from error
         file = _file(entry, data, built, least_share)
@@ -72,40 +70,14 @@ def build_engines(
     return files, layers
 
 
-def _built(cache: Cache, graph_sha256: str, graph: bytes, family: str) -> BuiltEngine:
-    """Build an engine, or take it out of the cache: one line of JSON with all about it, then the engine."""
-
-    def build() -> bytes:
-        built = asdict(build_engine(graph, family))
-        engine: bytes = built.pop("engine")
-        return json.dumps(built).encode() + b"\n" + engine
-
-    tensorrt = load(family)
-    here = "" if tensorrt.portable else json.dumps([asdict(gpu) for gpu in find_gpus()])
-    ours = repr(versions("quillrt"))
-    ingredients = ("engine", graph_sha256, family, tensorrt.version, platform.machine(), here, ours)
-    facts, _, engine = cache.made(build, *ingredients).partition(b"\n")
-    found = json.loads(facts)
-    found["layers"] = tuple(LayerInfo(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in found["layers"])
-    found["compute_capabilities"] = tuple(found["compute_capabilities"])
-    return BuiltEngine(engine, **found)
-
-
 def buildable() -> tuple[str, ...]:
     """Return the TensorRT families whose builder can work on this machine."""
-    return tuple(family for family in FAMILIES if _can_build(family))
+    return tuple(family for family in FAMILIES if why_no_builder(family) is None)
 
 
 def all_targets() -> tuple[str, ...]:
     """Return every target that can be made on this machine; ONNX graphs for CPUs serve OpenVINO, too."""
     return ("onnxruntime-cpu", *(() if why_unavailable(LITERT) else (LITERT,)), *buildable())
-
-
-def _can_build(family: str) -> bool:
-    try:
-        return load(family).portable or bool(find_gpus())
-    except BackendUnavailable:
-        return False
 
 
 def attest(graph: bytes, built: BuiltEngine, precision: str) -> tuple[dict[str, int], float]:
@@ -138,19 +110,4 @@ def _file(graph: Entry, data: bytes, built: BuiltEngine, least_share: float) -> 
             f"expected {built.family} to build {least_share:.0%} of the multiply-adds of {graph.path} in {precision}, "
             f"found {share:.0%}: {kinds}; leave {precision} out for this target, or give --allow-fallback"
         )
-    return entry_for(
-        built.engine,
-        f"model.{precision}.{built.family}.engine",
-        "engine",
-        precision=graph.precision,
-        backends=(built.family,),
-        tools={**versions("quillrt"), built.family: built.tensorrt_version},
-        built_for={
-            "tensorrt": built.tensorrt_version,
-            "compute_capabilities": list(built.compute_capabilities),
-            "products": built.precisions(),
-            "macs": macs,
-        },
-        calibration=graph.calibration,
-        calibrated=graph.calibrated,
-    )
+    return engine_file(graph, built, macs=macs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.backends import CPU_BACKENDS, ONNX_ON_CPU
+from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.errors import ConfigError, ExportError
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
@@ -15,7 +16,6 @@ from quillrt.runtime.tensorrt_api import FAMILIES
 from quillrt.runtime.versions import versions
 
 from .bf16 import to_bf16
-from .bundle_writer import entry_for
 from .fp16 import to_fp16
 from .litert import to_litert
 from .macs import multiply_adds

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.backends import BY_NAME
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ExportError
 from quillrt.runtime.manifest import Entry, Manifest
@@ -20,7 +21,6 @@ from quillrt.runtime.versions import versions
 from quillrt.train.evaluation import check_labels
 
 from .attest import attest_graphs
-from .bundle_writer import entry_for, write_bundle
 from .choice import Choice, choose
 from .config import CALIBRATED, CompileConfig
 from .engines import LEAST_SHARE, build_engines
@@ -138,7 +138,7 @@ def _make(source: Source, config: CompileConfig, table: CalibrationTable | None,
     # before one that is left in FP32 cannot but give FP32, which onnxruntime computes in FP32.
     strict = not config.auto and not config.excluded
     graphs, kernels = attest_graphs(graphs, source.spec, config.targets, least_share if strict else 0.0)
-    engines, layers = build_engines(graphs, config.precisions, config.targets, least_share, track, cache)
+    engines, layers = build_engines(graphs, config.precisions, config.targets, least_share, track, cache, config.build)
     return _Made([*graphs, *engines, *programs], decisions, {**layers, **kernels}, missing)
 
 

@@ -10,12 +10,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.errors import BackendUnavailable, BuildError, ExportError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.pt2 import built_here
 from quillrt.runtime.versions import versions
 
-from .bundle_writer import entry_for
 from .source import Source
 
 if TYPE_CHECKING:

@@ -32,15 +32,25 @@ class Cache:
             make: is called where nothing is kept.
             ingredients: all that the result depends on, versions of the software included.
         """
-        if self._folder is None:
-            return make()
-        name = hashlib.sha256("\0".join(ingredients).encode()).hexdigest()
-        kept = self._read(self._folder / name)
+        kept = self.read(*ingredients)
         if kept is not None:
             return kept
         data = make()
-        self._keep(self._folder / name, data)
+        self.keep(data, *ingredients)
         return data
+
+    def read(self, *ingredients: str) -> bytes | None:
+        """Return what was kept under ``ingredients``; ``None`` if nothing was, or it is damaged."""
+        return None if self._folder is None else self._read(self._path(self._folder, ingredients))
+
+    def keep(self, data: bytes, *ingredients: str) -> None:
+        """Keep ``data`` under ``ingredients`` in place of what was there."""
+        if self._folder is not None:
+            self._keep(self._path(self._folder, ingredients), data)
+
+    @staticmethod
+    def _path(folder: Path, ingredients: tuple[str, ...]) -> Path:
+        return folder / hashlib.sha256("\0".join(ingredients).encode()).hexdigest()
 
     @staticmethod
     def _read(path: Path) -> bytes | None:

@@ -6,9 +6,7 @@ Both work in the device's primary context, so that a session lives in one proces
 from __future__ import annotations
 
 import atexit
-import ctypes
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib import import_module
@@ -17,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from .cuda_python import CudaPython, Graphs
 from .errors import BackendUnavailable
 
 
@@ -58,6 +57,12 @@ class Cuda(Protocol):
     def synchronize(self, stream: int) -> None:
         """Wait until ``stream`` has done all it was given."""
 
+    def capture(self, stream: int, enqueue: Callable[[], None]) -> int:
+        """Return a CUDA graph of what ``enqueue`` gives to ``stream``, none of which is done yet."""
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Do what ``graph`` holds once ``stream`` gets there."""
+
     def close(self) -> None:
         """Free all that was given."""
 
@@ -89,6 +94,7 @@ class PyCuda:
         self._allocations: list[Any] = []
         self._streams: dict[int, Any] = {}
         self._events: list[Any] = []
+        self._graphs: Graphs | None = None
         try:
             self._context = _primary_context(self._driver, device)
         except self._driver.Error as error:
@@ -140,8 +146,24 @@ class PyCuda:
     def synchronize(self, stream: int) -> None:
         self._streams[stream].synchronize()
 
+    def capture(self, stream: int, enqueue: Callable[[], None]) -> int:
+        if self._graphs is None:  # pycuda itself has none
+            try:
+                self._graphs = Graphs()
+            except ImportError as error:
+                raise BackendUnavailable(
+                    f"CUDA graphs beside pycuda need the package cuda-python ({error}): pip install cuda-python"
+                ) from error
+        return self._graphs.capture(stream, enqueue)
+
+    def launch(self, graph: int, stream: int) -> None:
+        if self._graphs is not None:
+            self._graphs.launch(graph, stream)
+
     def close(self) -> None:
         with self.current():
+            if self._graphs is not None:
+                self._graphs.close()
             for allocation in self._allocations:
                 allocation.free()
             # pycuda destroys streams and events when the last reference goes, and wants their context current.
@@ -164,86 +186,3 @@ def _primary_context(driver: Any, device: int) -> Any:
     context = driver.Device(device).retain_primary_context()
     atexit.register(context.detach)
     return context
-
-
-class CudaPython:
-    """``Cuda`` by cuda-python, on the runtime API, whose context is the primary one."""
-
-    name = "cuda-python"
-
-    def __init__(self, device: int) -> None:
-        self._runtime = _cuda_runtime()
-        self._device = device
-        self._frees: list[tuple[str, int]] = []
-        with self.current():
-            self._call("cudaFree", 0)  # before CUDA 12 cudaSetDevice alone does not make the context
-
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        before = self._call("cudaGetDevice")
-        self._call("cudaSetDevice", self._device)
-        try:
-            yield
-        finally:
-            if before != self._device:
-                self._call("cudaSetDevice", before)
-
-    def device_buffer(self, size_bytes: int) -> int:
-        return self._give("cudaFree", self._call("cudaMalloc", size_bytes))
-
-    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        size_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-        address = self._give("cudaFreeHost", self._call("cudaMallocHost", size_bytes))
-        memory = memoryview((ctypes.c_byte * size_bytes).from_address(address))
-        array: NDArray[Any] = np.frombuffer(memory, np.dtype(dtype)).reshape(shape)
-        array.fill(0)
-        return array
-
-    def new_stream(self) -> int:
-        return self._give("cudaStreamDestroy", self._call("cudaStreamCreate"))
-
-    def new_event(self) -> int:
-        return self._give("cudaEventDestroy", self._call("cudaEventCreate"))
-
-    def copy_in(self, address: int, host: NDArray[Any], stream: int) -> None:
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", address, host.ctypes.data, host.nbytes, kind, stream)
-
-    def copy_out(self, host: NDArray[Any], address: int, stream: int) -> None:
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call("cudaMemcpyAsync", host.ctypes.data, address, host.nbytes, kind, stream)
-
-    def record(self, event: int, stream: int) -> None:
-        self._call("cudaEventRecord", event, stream)
-
-    def elapsed_ms(self, start: int, end: int) -> float:
-        return float(self._call("cudaEventElapsedTime", start, end))
-
-    def synchronize(self, stream: int) -> None:
-        self._call("cudaStreamSynchronize", stream)
-
-    def close(self) -> None:
-        with self.current():
-            while self._frees:
-                name, handle = self._frees.pop()
-                getattr(self._runtime, name)(handle)  # after a failed kernel these fail too: its error was raised
-
-    def _give(self, free: str, handle: Any) -> int:
-        """Remember how to free ``handle``, and return it as a number."""
-        self._frees.append((free, int(handle)))
-        return int(handle)
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        """Return the result of the runtime function ``name``."""
-        status, *results = getattr(self._runtime, name)(*arguments)
-        if status != self._runtime.cudaError_t.cudaSuccess:
-            raise BackendUnavailable(f"CUDA failed ({self.name}): {name} says {status.name}")
-        return results[0] if results else None
-
-
-def _cuda_runtime() -> Any:
-    """Return cuda-python's runtime module; before 12.6 it had another name."""
-    try:
-        return import_module("cuda.bindings.runtime")
-    except ImportError:
-        return import_module("cuda.cudart")

@@ -7,13 +7,13 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from .build_options import Profile
 from .cache import default_folder
 from .errors import BackendUnavailable
 from .ort import load
 from .ort_options import Tuning
 from .spec import TensorSpec
 from .tensorrt_api import load as load_family
-from .trt_build import BuildOptions
 
 _FOLDER = "onnxruntime-tensorrt"
 
@@ -56,12 +56,12 @@ class EngineFolder:
             file.unlink(missing_ok=True)
 
 
-def profile_shapes(images: TensorSpec, batches: BuildOptions) -> dict[str, str]:
+def profile_shapes(images: TensorSpec, batches: Profile) -> dict[str, str]:
     """Return the provider's options for images of ``batches``; none for a model of one batch size."""
     if images.shape[0] is not None:
         return {}
     rest = "x".join(str(size) for size in images.shape[1:])
-    sizes = {"min": batches.min_batch, "opt": batches.opt_batch, "max": batches.max_batch}
+    sizes = {"min": batches.smallest[0], "opt": batches.best[0], "max": batches.largest[0]}
     return {f"trt_profile_{which}_shapes": f"{images.name}:{size}x{rest}" for which, size in sizes.items()}
 
 

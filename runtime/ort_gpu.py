@@ -161,7 +161,7 @@ class OrtTensorRTSession(CudaSession):
         """Cut what is above the engine's largest batch; below its smallest, images are repeated and not read."""
         if self._spec.input.shape[0] is not None:
             return super()._query(batch)
-        least, most = self._tuning.batches.min_batch, self._tuning.batches.max_batch
+        least, most = self._tuning.batches.smallest[0], self._tuning.batches.largest[0]
         logits = np.empty((len(batch), len(self._spec.labels)), np.float32)
         for start in range(0, len(batch), most):
             part = batch[start : start + most]

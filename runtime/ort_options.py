@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .build_options import Profile
 from .errors import ConfigError
-from .trt_build import BuildOptions
 
 _FLAGS = {"0": False, "1": True, "false": False, "true": True}
 _FLAG = tuple(_FLAGS)
@@ -76,7 +76,7 @@ class Tuning:
     io_binding: bool = True
     graph: bool = False
     cpu_nodes: tuple[str, ...] = ()
-    batches: BuildOptions = field(default_factory=BuildOptions)
+    batches: Profile = field(default_factory=Profile)
 
 
 def check_options(backend: str, options: Mapping[str, str]) -> None:
@@ -120,20 +120,21 @@ def parse_options(backend: str, options: Mapping[str, str]) -> Tuning:
             f"expected io_binding=1 with {graph_option}=1, found io_binding=0: a CUDA graph reads and writes the "
             "addresses it was captured with; leave one of the two out"
         )
-    if tuning.graph and backend == "onnxruntime-tensorrt" and batches.min_batch != batches.max_batch:
+    if tuning.graph and backend == "onnxruntime-tensorrt" and batches.smallest[0] != batches.largest[0]:
         # Its provider keeps one graph for a session, whatever the run's gpu_graph_id.
         raise ConfigError(
-            f"expected one batch size with {graph_option}=1, found {batches.min_batch} to {batches.max_batch}; "
+            f"expected one batch size with {graph_option}=1, found {batches.smallest[0]} to {batches.largest[0]}; "
             "give min_batch, opt_batch and max_batch the same number"
         )
     return tuning
 
 
-def _batches(given: Mapping[str, int]) -> BuildOptions:
+def _batches(given: Mapping[str, int]) -> Profile:
     """Return the batches of an engine; an optimum that is not given stays between the others."""
-    default = BuildOptions()
-    least, most = given.get("min_batch", default.min_batch), given.get("max_batch", default.max_batch)
-    return BuildOptions(least, given.get("opt_batch", min(max(default.opt_batch, least), most)), most)
+    default = Profile()
+    least, most = given.get("min_batch", default.smallest[0]), given.get("max_batch", default.largest[0])
+    best = given.get("opt_batch", min(max(default.best[0], least), most))
+    return Profile((least,), (best,), (most,))
 
 
 def _check(backend: str, key: str, value: str, kinds: Mapping[str, _Kind]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from .cache import NO_CACHE, Cache
+
 if TYPE_CHECKING:  # the command line knows the options before it needs numpy
     import numpy as np
     from numpy.typing import NDArray
@@ -24,11 +26,17 @@ class SessionOptions:
         threads: CPU threads inside one query; ``None`` leaves it to the library.
         device: index of the GPU.
         provider_options: options of one backend's own library, by name (``ort_options`` has those there are).
+        cuda_graph: submit each query to a GPU as one CUDA graph, captured once for each batch size.
+        host_code: load an engine that holds code for the processor, of whoever made it.
+        cache: keeps what a backend compiles for this device.
     """
 
     threads: int | None = None
     device: int = 0
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    cuda_graph: bool = False
+    host_code: bool = False
+    cache: Cache = NO_CACHE
 
 
 class Session(Protocol):

@@ -12,6 +12,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from .build_options import HARDWARE_COMPATIBILITY, BuildOptions
+from .device import find_gpus
 from .errors import BackendUnavailable, ConfigError
 
 # Family: module, oldest version with all that quillrt uses.
@@ -21,6 +23,8 @@ _MODULES = {
 }
 FAMILIES = tuple(_MODULES)
 _ERRORS_KEPT = 8
+# Options of the command line that are not called as their field.
+_FLAGS = {"compute_capabilities": "compute-capability"}
 # Without a driver every error trails one of these, which says nothing about the graph or the engine.
 _NO_DRIVER = "cudaError 35"
 # Where in NVIDIA's sources a message arose: " In compileGraph at /_src/optimizer/codeGenerator.cpp:2012".
@@ -80,6 +84,41 @@ class TensorRT:
     def portable(self) -> bool:
         """Its engines are for a list of compute capabilities and its builder needs no GPU (TensorRT-RTX)."""
         return hasattr(self.module, "ComputeCapability")
+
+    def check(self, options: BuildOptions) -> None:
+        """Raise unless this version can build with ``options``.
+
+        Raises:
+            ConfigError: it cannot; the message says why and what to leave out.
+        """
+        for name, reason in self._lacks().items():
+            if name in options.changed:
+                flag = _FLAGS.get(name, name.replace("_", "-"))
+                raise ConfigError(f"{self} cannot build with --{flag}: {reason}; leave it out")
+        level = options.hardware_compatibility
+        if level and not hasattr(self.module.HardwareCompatibilityLevel, HARDWARE_COMPATIBILITY[level]):
+            raise ConfigError(f"{self} has no hardware compatibility {level} (since 10.9); choose ampere-plus")
+
+    def _lacks(self) -> dict[str, str]:
+        """Return by field of ``BuildOptions`` what this family cannot do, and why."""
+        if not self.portable:
+            return {"compute_capabilities": "it builds for the GPU it runs on; only tensorrt-rtx takes them"}
+        lacks = {
+            "hardware_compatibility": "its engines are for a list of GPUs as they are: give --compute-capability",
+            "version_compatible": "its engines run on the version that built them alone",
+            "dla_core": "it runs on GPUs alone",
+        }
+        try:
+            find_gpus()
+        except BackendUnavailable as error:
+            needs = f"that needs an NVIDIA GPU where it is built, and there is {error}"
+            lacks |= {"refit": needs, "strip": needs}
+        return lacks
+
+    @property
+    def times_kernels(self) -> bool:
+        """Its builder times kernels, so that a timing cache saves time; TensorRT-RTX compiles them on the device."""
+        return not self.portable
 
     @property
     def network_flags(self) -> int:

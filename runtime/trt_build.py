@@ -10,53 +10,25 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .device import find_gpus
+from .build_options import DEFAULTS, HARDWARE_COMPATIBILITY, VERBOSITY, BuildOptions, Profile, Shape
+from .device import Gpu, find_gpus
 from .errors import BackendUnavailable, BuildError, ConfigError
+from .progress import Phases, no_phases
 from .tensorrt_api import TensorRT, load
+from .timing_cache import TimingCache
 from .trt_layers import LayerInfo, read_layers
 
 # TensorRT-RTX's portable engines: Ampere and later (its manual, "CPU-Only AOT and TensorRT-RTX Engines"). Turing (7.5)
 # comes on request only: TensorRT-RTX has no FP32 matrix product for it, and the others would pay for its sake.
 _PORTABLE = ("8.0", "8.6", "8.9", "12.0", "12.1")
 _FP8_SINCE = 8.9
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How an engine is built.
-
-    Attributes:
-        min_batch: smallest batch the engine takes in one go.
-        opt_batch: batch its kernels are chosen for.
-        max_batch: largest batch it takes in one go; its buffers have this size.
-        workspace_bytes: memory a kernel may use beside its tensors; ``None`` leaves it to TensorRT.
-        optimization_level: 0 (quickest build) to 5 (longest search); ``None`` leaves it to TensorRT.
-        tf32: let FP32 products round their inputs to TF32, 10 bits of mantissa, on Ampere and later.
-        compute_capabilities: GPUs a TensorRT-RTX engine is for, such as ``("7.5",)``; ``None``: Ampere and later.
-    """
-
-    min_batch: int = 1
-    opt_batch: int = 8
-    max_batch: int = 64
-    workspace_bytes: int | None = None
-    optimization_level: int | None = None
-    tf32: bool = False
-    compute_capabilities: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch:
-            raise ConfigError(
-                f"expected batches 1 <= min <= opt <= max, found {self.min_batch}, {self.opt_batch}, {self.max_batch}"
-            )
-        if self.workspace_bytes is not None and self.workspace_bytes < 1:
-            raise ConfigError(f"expected a positive workspace in bytes, found {self.workspace_bytes}")
-        if self.optimization_level not in (None, 0, 1, 2, 3, 4, 5):
-            raise ConfigError(f"expected an optimization level from 0 to 5, found {self.optimization_level}")
+AMPERE_PLUS = "8.0+"
 
 
 @dataclass(frozen=True)
@@ -67,9 +39,11 @@ class BuiltEngine:
         engine: the serialized engine.
         family: family of the TensorRT that built it.
         tensorrt_version: version of that TensorRT.
-        compute_capabilities: GPUs it runs on; one, this machine's, for full TensorRT.
+        compute_capabilities: GPUs it runs on, such as ``("8.7",)`` or ``("8.0+",)`` for that one and later.
         seconds: time the build took.
         layers: its kernels in order; empty where TensorRT did not list them.
+        options: how it was built.
+        gpu: name of the GPU it was built on; empty for TensorRT-RTX, which needs none.
     """
 
     engine: bytes
@@ -78,62 +52,83 @@ class BuiltEngine:
     compute_capabilities: tuple[str, ...]
     seconds: float
     layers: tuple[LayerInfo, ...]
+    options: BuildOptions = DEFAULTS
+    gpu: str = ""
 
     def precisions(self) -> dict[str, int]:
         """Return how many convolutions and matrix products were built in each precision, such as ``{"int8": 4}``."""
         return dict(Counter(layer.datatype for layer in self.layers if layer.is_product))
 
+    def facts(self) -> dict[str, Any]:
+        """Return what it fits and how it was built, as a bundle's ``built_for``."""
+        return {
+            "tensorrt": self.tensorrt_version,
+            "compute_capabilities": list(self.compute_capabilities),
+            "products": self.precisions(),
+            **({"gpu": self.gpu} if self.gpu else {}),
+            **({"options": self.options.changed} if self.options.changed else {}),
+        }
 
-def build_engine(onnx: bytes, family: str, options: BuildOptions = BuildOptions()) -> BuiltEngine:
+
+def build_engine(
+    onnx: bytes,
+    family: str,
+    options: BuildOptions = DEFAULTS,
+    timing_cache: Path | None = None,
+    phases: Phases = no_phases,
+) -> BuiltEngine:
     """Build a TensorRT engine of ``onnx``, a graph whose types are the precisions wanted.
 
+    Args:
+        onnx: the graph.
+        family: out of ``FAMILIES``.
+        options: how to build.
+        timing_cache: file of earlier builds' timings, which this one uses and adds to.
+        phases: shows progress.
+
     Raises:
-        ConfigError: the family has no such compute capability.
+        ConfigError: this version lacks one of the options, or the timing cache cannot be written.
         BackendUnavailable: the family is not installed or its builder cannot work here.
         BuildError: TensorRT refuses the graph; the message ends with its own reason.
         KeyboardInterrupt: Ctrl-C stopped the build.
     """
     tensorrt = load(family)
-    here = None if tensorrt.portable else _this_gpu(tensorrt, options)
+    tensorrt.check(options)
+    gpu = None if tensorrt.portable else _this_gpu(tensorrt)
     started = time.perf_counter()
     trt = tensorrt.module
     tensorrt.log.clear()
-    # Builder, network, parser, configuration, profile and monitor must outlive the build: TensorRT holds bare pointers.
+    # Builder, network, parser, configuration, profiles and monitor must outlive the build: TensorRT keeps pointers.
     builder = tensorrt.create("Builder")
     network = builder.create_network(tensorrt.network_flags)
     parser = trt.OnnxParser(network, tensorrt.logger)
     _parse(tensorrt, parser, network, onnx)
     config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the list of layers with their types
-    if not options.tf32:
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if options.workspace_bytes is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
-    if options.optimization_level is not None:
-        config.builder_optimization_level = options.optimization_level
-    profile = builder.create_optimization_profile()
-    if _shape_profile(network, profile, options) and config.add_optimization_profile(profile) < 0:
-        raise BuildError(f"{tensorrt} refused the batch sizes: {tensorrt.log.last_error}")
-    capabilities = here or _set_compute_capabilities(tensorrt, network, config, options)
+    _configure(tensorrt, builder, config, options)
+    profiles = _add_profiles(tensorrt, builder, network, config, options.profiles)
+    cache = None if timing_cache is None else TimingCache(timing_cache, tensorrt, config)
+    capabilities = _fits(tensorrt, network, config, options, gpu)
     with _ctrl_c() as pressed:
-        monitor = _stop_when(pressed, trt)
+        monitor = _stop_when(pressed, trt, phases)
         config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
+    del profiles
     if pressed.is_set():
         raise KeyboardInterrupt
     if plan is None:
         raise BuildError(f"{tensorrt} refused the graph: {tensorrt.log.last_error}")
+    if cache is not None:
+        cache.keep()
     seconds = time.perf_counter() - started
     layers = read_layers(tensorrt.log.layers)
-    return BuiltEngine(bytes(plan), family, tensorrt.version, capabilities, seconds, layers)
+    name = "" if gpu is None else gpu.name
+    return BuiltEngine(bytes(plan), family, tensorrt.version, capabilities, seconds, layers, options, name)
 
 
-def _this_gpu(tensorrt: TensorRT, options: BuildOptions) -> tuple[str]:
-    """Return the compute capability of the GPU that full TensorRT builds on and for."""
-    if options.compute_capabilities is not None:
-        raise ConfigError(f"{tensorrt} builds for the GPU it runs on; only tensorrt-rtx takes compute capabilities")
+def _this_gpu(tensorrt: TensorRT) -> Gpu:
+    """Return the GPU that full TensorRT builds on and for."""
     try:
-        return (find_gpus()[0].compute_capability,)
+        return find_gpus()[0]
     except BackendUnavailable as error:
         raise BackendUnavailable(f"{tensorrt.family}'s builder needs an NVIDIA GPU, found none: {error}") from error
 
@@ -149,18 +144,86 @@ def _parse(tensorrt: TensorRT, parser: Any, network: Any, onnx: bytes) -> None:
         raise BuildError(f"{tensorrt} expected an ONNX graph with outputs, found none in {len(onnx)} bytes")
 
 
-def _shape_profile(network: Any, profile: Any, options: BuildOptions) -> bool:
-    """Give ``profile`` the batch sizes of every input with a dynamic batch; tell whether there is one."""
-    dynamic = False
-    for tensor in (network.get_input(index) for index in range(network.num_inputs)):
+def _configure(tensorrt: TensorRT, builder: Any, config: Any, options: BuildOptions) -> None:
+    """Give ``config`` all of ``options`` but the shapes and the GPUs.
+
+    Raises:
+        ConfigError: this board has no such DLA core.
+    """
+    trt = tensorrt.module
+    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, VERBOSITY[options.verbosity])
+    if not options.tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    for wanted, flag in (
+        (options.sparsity, "SPARSE_WEIGHTS"),
+        (options.version_compatible, "VERSION_COMPATIBLE"),
+        (options.refit, "REFIT"),
+        (options.strip, "STRIP_PLAN"),
+        (options.gpu_fallback, "GPU_FALLBACK"),
+    ):
+        if wanted:
+            config.set_flag(getattr(trt.BuilderFlag, flag))
+    if options.workspace_bytes is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.max_aux_streams is not None:
+        config.max_aux_streams = options.max_aux_streams
+    if options.hardware_compatibility is not None:
+        level = HARDWARE_COMPATIBILITY[options.hardware_compatibility]
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+    if options.dla_core is not None:
+        if options.dla_core >= builder.num_DLA_cores:
+            found = builder.num_DLA_cores or "none"
+            raise ConfigError(f"expected a DLA core below their number, found core {options.dla_core} of {found}")
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = options.dla_core
+
+
+def _add_profiles(
+    tensorrt: TensorRT, builder: Any, network: Any, config: Any, profiles: Sequence[Profile]
+) -> list[Any]:
+    """Give ``config`` a profile of every input with a dynamic batch, and return TensorRT's profiles.
+
+    Raises:
+        BuildError: an input has another rank or other sizes, more than the batch is dynamic, or TensorRT refuses.
+    """
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    for tensor in inputs:
         shape = tuple(tensor.shape)
         if not shape or -1 in shape[1:]:
             raise BuildError(f"expected inputs whose batch alone is dynamic, found {tensor.name!r} of shape {shape}")
-        if shape[0] == -1:
-            dynamic = True
-            batches = (options.min_batch, options.opt_batch, options.max_batch)
-            profile.set_shape(tensor.name, *((batch, *shape[1:]) for batch in batches))
-    return dynamic
+    dynamic = [tensor for tensor in inputs if tensor.shape[0] == -1]
+    if not dynamic:
+        batch = next((tensor.shape[0] for tensor in inputs), None)
+        if tuple(profiles) != DEFAULTS.profiles:
+            raise BuildError(f"expected no --shapes for a graph of fixed batch {batch}, found {profiles[0]}")
+        return []
+    made = []
+    for profile in profiles:
+        added = builder.create_optimization_profile()
+        for tensor in dynamic:
+            sizes = (profile.smallest, profile.best, profile.largest)
+            added.set_shape(tensor.name, *(_whole(size, tensor.name, tuple(tensor.shape)) for size in sizes))
+        if config.add_optimization_profile(added) < 0:
+            raise BuildError(f"{tensorrt} refused the shapes {profile}: {tensorrt.log.last_error}")
+        made.append(added)
+    return made
+
+
+def _whole(given: Shape, name: str, shape: Shape) -> Shape:
+    """Return ``given`` with the sizes that follow the batch in ``shape``, the input's own."""
+    if len(given) > 1 and given[1:] != shape[1:]:
+        wanted = "x".join(["N", *map(str, shape[1:])])
+        raise BuildError(f"expected shapes {wanted} for the input {name!r}, found {'x'.join(map(str, given))}")
+    return given[0], *shape[1:]
+
+
+def _fits(tensorrt: TensorRT, network: Any, config: Any, options: BuildOptions, gpu: Gpu | None) -> tuple[str, ...]:
+    """Return the compute capabilities that the engine will run on, telling ``config`` where it wants to know."""
+    if gpu is None:
+        return _set_compute_capabilities(tensorrt, network, config, options)
+    return (AMPERE_PLUS if options.hardware_compatibility == "ampere-plus" else gpu.compute_capability,)
 
 
 def _set_compute_capabilities(tensorrt: TensorRT, network: Any, config: Any, options: BuildOptions) -> tuple[str, ...]:
@@ -204,20 +267,23 @@ def _ctrl_c() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _stop_when(pressed: threading.Event, trt: Any) -> Any:
-    """Return an ``IProgressMonitor`` that stops the build after the step in which ``pressed`` was set."""
+def _stop_when(pressed: threading.Event, trt: Any, phases: Phases) -> Any:
+    """Return an ``IProgressMonitor`` that reports to ``phases``, and stops the build once ``pressed`` is set."""
+    steps: dict[str, int] = {}
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            pass
+            steps[phase_name] = num_steps
+            phases(phase_name, 0, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
+            phases(phase_name, step + 1, steps[phase_name])
             return not pressed.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
-            pass
+            phases(phase_name, steps[phase_name], steps[phase_name])
 
     return Monitor()

@@ -24,7 +24,8 @@ _DATATYPES = {
     "Bool": "bool",
 }
 _LAYER = re.compile(r"Name: (?P<name>.*?), LayerType: (?P<kind>[^,]+), Inputs: \[(?P<inputs>.*?)\], (?:Const|Out)")
-_DATATYPE = re.compile(rf"Datatype: [^,}}]*?\b({'|'.join(_DATATYPES)})\b")
+_TYPE = re.compile(rf"\b({'|'.join(_DATATYPES)})\b")
+_DATATYPE = re.compile(rf"Datatype: [^,}}]*?{_TYPE.pattern}")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 # Kinds of kernel that multiply: "correlation", "gemm", "runtime_fusion" (a product with what follows it) of the newer
 # compiler, "CaskConvolution", "CaskGemmMatrixMultiply" and the like of the older.
@@ -53,6 +54,17 @@ class LayerInfo:
         return _PRODUCT.search(self.kind) is not None
 
 
+def datatype_of(text: str) -> str:
+    """Return the data type that TensorRT calls ``Half`` or, in a format, ``Row major linear FP16``; or nothing."""
+    found = _TYPE.search(text)
+    return _DATATYPES[found[1]] if found else ""
+
+
+def nodes_in(metadata: str) -> tuple[str, ...]:
+    """Return the names of the ONNX nodes in a layer's metadata, such as ``[ONNX Layer: conv1]``."""
+    return tuple(_NODE.findall(metadata))
+
+
 def read_layers(text: str) -> tuple[LayerInfo, ...]:
     """Return the kernels in the ``Layers:`` message of a builder with detailed profiling verbosity.
 
@@ -63,6 +75,5 @@ def read_layers(text: str) -> tuple[LayerInfo, ...]:
         layer = _LAYER.match(line)
         datatype = _DATATYPE.search(layer["inputs"]) if layer else None
         if layer and datatype:
-            nodes = tuple(_NODE.findall(line))
-            layers.append(LayerInfo(layer["name"], layer["kind"], _DATATYPES[datatype[1]], nodes))
+            layers.append(LayerInfo(layer["name"], layer["kind"], _DATATYPES[datatype[1]], nodes_in(line)))
     return tuple(layers)

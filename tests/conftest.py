@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import ModelSpec, character_spec

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import pytest
 
 from quillrt.benchmarks.contestants import NAMES, Contestant, bundle_contestants, only, torch_contestants, tuned
-from quillrt.compile.bundle_writer import entry_for
 from quillrt.runtime import select
 from quillrt.runtime.backends import BACKENDS
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision

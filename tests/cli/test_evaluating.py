@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from scipy.stats import binomtest
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import character_spec

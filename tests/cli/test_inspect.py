@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.backends import BACKENDS, why_unavailable
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import character_spec

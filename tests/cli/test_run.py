@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.precision import Precision
 
 pytest.importorskip("onnxruntime")

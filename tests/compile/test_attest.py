@@ -12,7 +12,6 @@ import pytest
 from onnx import helper
 
 from quillrt.compile.attest import attest_graphs, attributed
-from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.compile.config import CompileConfig
 from quillrt.compile.names import clean
 from quillrt.compile.pipeline import compile_bundle
@@ -20,6 +19,7 @@ from quillrt.compile.quantize import CPU, quantize
 from quillrt.compile.ranges import Images
 from quillrt.compile.source import load_source
 from quillrt.runtime.backends import ONNX_ON_CPU, why_unavailable
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.device import processor
 from quillrt.runtime.errors import BuildError
 from quillrt.runtime.imageset import ImageSet

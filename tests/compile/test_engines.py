@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from quillrt.compile import engines
-from quillrt.compile.bundle_writer import entry_for
 from quillrt.compile.engines import attest, build_engines
 from quillrt.compile.fp16 import to_fp16
 from quillrt.compile.names import clean
 from quillrt.compile.quantize import TENSORRT, quantize
+from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.cache import Cache
 from quillrt.runtime.errors import BuildError
 from quillrt.runtime.precision import Precision

@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.compile.verify import verify
 from quillrt.runtime import select
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, ConfigError, SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Manifest

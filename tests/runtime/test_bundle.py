@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.bundle import MANIFEST, Bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.errors import BundleError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing

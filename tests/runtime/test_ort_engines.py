@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from quillrt.runtime.build_options import Profile
 from quillrt.runtime.ort_engines import EngineFolder, load_tensorrt, profile_shapes
 from quillrt.runtime.ort_options import Tuning
 from quillrt.runtime.spec import TensorSpec
-from quillrt.runtime.trt_build import BuildOptions
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -18,12 +18,12 @@ def folder(model=b"weights", device=0, **facts):
 def test_shapes_of_a_profile_are_written_as_the_provider_reads_them():
     images = TensorSpec("image", "float32", (None, 1, 28, 32))
 
-    assert profile_shapes(images, BuildOptions(2, 4, 6)) == {
+    assert profile_shapes(images, Profile((2,), (4,), (6,))) == {
         "trt_profile_min_shapes": "image:2x1x28x32",
         "trt_profile_opt_shapes": "image:4x1x28x32",
         "trt_profile_max_shapes": "image:6x1x28x32",
     }
-    assert profile_shapes(TensorSpec("image", "float32", (8, 1, 28, 32)), BuildOptions()) == {}
+    assert profile_shapes(TensorSpec("image", "float32", (8, 1, 28, 32)), Profile()) == {}
 
 
 def test_engines_lie_in_the_cache_and_timings_are_shared(monkeypatch, tmp_path):
@@ -42,7 +42,7 @@ def test_another_model_or_option_or_version_has_another_folder(monkeypatch):
         folder(b"weights trained on"),
         folder(device=1),
         folder(provider={"trt_builder_optimization_level": "5"}),
-        folder(batches=BuildOptions(1, 2, 4)),
+        folder(batches=Profile((1,), (2,), (4,))),
     ]
     assert folder() == found[0]
     assert folder(cpu_nodes=("Shape",), io_binding=False) == found[0]

@@ -1,8 +1,8 @@
 import pytest
 
+from quillrt.runtime.build_options import Profile
 from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.ort_options import OPTIONS, check_options, parse_options
-from quillrt.runtime.trt_build import BuildOptions
 
 CUDA, TENSORRT = "onnxruntime-cuda", "onnxruntime-tensorrt"
 GRAPH = {CUDA: "enable_cuda_graph", TENSORRT: "trt_cuda_graph_enable"}
@@ -13,7 +13,7 @@ def test_without_options_there_is_binding_and_no_graph(backend):
     tuning = parse_options(backend, {})
 
     assert (tuning.io_binding, tuning.graph, tuning.cpu_nodes, dict(tuning.provider)) == (True, False, (), {})
-    assert tuning.batches == BuildOptions()
+    assert tuning.batches == Profile()
 
 
 @pytest.mark.parametrize("spelled", ["1", "true", "True"])
@@ -43,7 +43,7 @@ def test_what_is_quillrts_own_does_not_reach_the_provider():
 def test_the_best_batch_stays_between_the_others(given, batches):
     found = parse_options(TENSORRT, given).batches
 
-    assert (found.min_batch, found.opt_batch, found.max_batch) == batches
+    assert (*found.smallest, *found.best, *found.largest) == batches
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_the_best_batch_stays_between_the_others(given, batches):
         (CUDA, {"gpu_mem_limit": ""}, r"gpu_mem_limit to be a whole number, found ''"),
         (CUDA, {"cudnn_conv_algo_search": "BEST"}, r"one of EXHAUSTIVE, HEURISTIC, DEFAULT, found 'BEST'"),
         (CUDA, {"cpu_nodes": " "}, r"cpu_nodes to be operators with commas between, found ' '"),
-        (TENSORRT, {"min_batch": "9", "max_batch": "8"}, r"min <= opt <= max, found 9, 8, 8"),
-        (TENSORRT, {"min_batch": "0"}, r"expected batches 1 <= min"),
+        (TENSORRT, {"min_batch": "9", "max_batch": "8"}, r"MIN <= OPT <= MAX, found 9:8:8"),
+        (TENSORRT, {"min_batch": "0"}, r"1 <= MIN"),
     ],
 )
 def test_what_would_do_nothing_or_harm_is_one_line(backend, options, told):

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.backends import BY_NAME, open_session, why_unavailable
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.errors import BackendUnavailable, BundleError, SpecError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.pt2 import built_here, misfit

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from quillrt.compile.bundle_writer import entry_for, write_bundle
 from quillrt.runtime import select
 from quillrt.runtime.backends import CPU_BACKENDS
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.device import Device, Gpu
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.manifest import Manifest
@@ -117,7 +117,10 @@ def test_an_engine_for_another_gpu_is_passed_over(monkeypatch, bundle):
     machine(monkeypatch, H100, ("tensorrt", "onnxruntime-cpu"))
 
     assert choose(bundle)[1] == "onnxruntime-cpu"
-    with pytest.raises(BackendUnavailable, match=r"int8\.engine is built for compute capability 8\.7, this H100 has 9"):
+    with pytest.raises(
+        BackendUnavailable,
+        match=r"engine is for tensorrt 10\.3\.0 on SM 8\.7, this is 10\.3\.0 on SM 9\.0",
+    ):
         choose(bundle, "tensorrt")
 
 
@@ -151,8 +154,8 @@ def test_where_no_engine_fits_each_says_why_once(monkeypatch, quadrants):
         choose(bundle_of(quadrants, INT8_99, INT8_89, INT8_89), "tensorrt")
 
     message = str(error.value)
-    assert "int8-99 is built by tensorrt 9.9.0, here is 10.3.0; compile it with this version" in message
-    assert message.count("int8-89 is built for compute capability 8.9, this Orin has 8.7") == 1
+    assert "int8-99 is for tensorrt 9.9.0 on SM 8.7, this is 10.3.0 on SM 8.7 (Orin); run quillrt build" in message
+    assert message.count("int8-89 is for tensorrt 10.3.0 on SM 8.9, this is 10.3.0 on SM 8.7 (Orin)") == 1
 
 
 def test_what_fails_when_opened_is_passed_over_unless_it_was_asked_for(monkeypatch, bundle):

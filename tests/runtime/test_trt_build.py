@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from quillrt.runtime import trt_build
+from quillrt.runtime.build_options import BuildOptions, Profile
 from quillrt.runtime.errors import BackendUnavailable, BuildError, ConfigError
 from quillrt.runtime.tensorrt_api import Log, TensorRT, load
-from quillrt.runtime.trt_build import BuildOptions, build_engine
+from quillrt.runtime.trt_build import build_engine
 
 pytestmark = pytest.mark.tensorrt
 onnx = pytest.importorskip("onnx")
@@ -133,8 +134,8 @@ class TestRefusals:
         assert "/_src/" not in str(caught.value)
 
     def test_batches_out_of_order(self):
-        with pytest.raises(ConfigError, match="1 <= min <= opt <= max, found 4, 2, 8"):
-            BuildOptions(min_batch=4, opt_batch=2, max_batch=8)
+        with pytest.raises(ConfigError, match="1 <= MIN <= OPT <= MAX, found 4:2:8"):
+            Profile.parse("4:2:8")
 
     def test_unknown_compute_capability_lists_the_known(self):
         with pytest.raises(ConfigError, match=r"builds for compute capability 7\.5, .*8\.9.*; found \('9\.0',\)"):
@@ -152,7 +153,7 @@ class TestRefusals:
         monkeypatch.setattr("quillrt.runtime.trt_build.find_gpus", no_gpus)
         with pytest.raises(BackendUnavailable, match="tensorrt's builder needs an NVIDIA GPU, found none: no NVIDIA"):
             build_engine(_float_graph(), "tensorrt")
-        with pytest.raises(ConfigError, match="only tensorrt-rtx takes compute capabilities"):
+        with pytest.raises(ConfigError, match=r"--compute-capability: .* only tensorrt-rtx takes them"):
             build_engine(_float_graph(), "tensorrt", BuildOptions(compute_capabilities=("8.6",)))
 
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quillrt.runtime.bundle import MANIFEST
-from quillrt.runtime.files import written_whole
-from quillrt.runtime.manifest import Entry, Manifest
-from quillrt.runtime.spec import ModelSpec
+from .bundle import MANIFEST, Bundle
+from .files import written_whole
+from .manifest import Entry, Manifest
+from .spec import ModelSpec
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # zip's earliest: equal content gives equal bytes
 
@@ -20,6 +20,13 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # zip's earliest: equal content gives equal bytes
 def entry_for(data: bytes, path: str, kind: str, **facts: Any) -> tuple[Entry, bytes]:
     """Return an entry with the size and sha256 of ``data``, beside ``data``; ``facts`` are ``Entry``'s other fields."""
     return Entry(path, kind, hashlib.sha256(data).hexdigest(), len(data), **facts), data
+
+
+def with_files(bundle: Bundle, files: Sequence[tuple[Entry, bytes]]) -> list[tuple[Entry, bytes]]:
+    """Return the files of ``bundle`` with ``files``, in place of those of the same path."""
+    replaced = {entry.path for entry, _ in files}
+    kept = [(entry, bundle.read(entry)) for entry in bundle.entries if entry.path not in replaced]
+    return [*kept, *files]
 
 
 def write_bundle(

@@ -1,0 +1,87 @@
+"""TensorRT's timing cache in a file that builds share: what one has timed, the next need not time again.
+
+The file holds what TensorRT serializes and nothing else, so that trtexec's ``--timingCacheFile`` takes it, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .cache import default_folder
+from .device import Gpu
+from .errors import ConfigError
+from .files import write_bytes
+from .tensorrt_api import TensorRT
+
+
+def default_path(tensorrt: TensorRT, gpu: Gpu) -> Path | None:
+    """Return where builds on this GPU by this version share their timings; ``None`` where nothing can be kept.
+
+    Timings hold for one kind of GPU, one driver and one version of TensorRT.
+    """
+    key = "\0".join((str(tensorrt), gpu.name, gpu.compute_capability, gpu.driver))
+    path = default_folder() / "timing" / f"{tensorrt.family}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.cache"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return path
+
+
+class TimingCache:
+    """The timing cache of one build.
+
+    Args:
+        path: the file; it need not be there yet.
+        tensorrt: whose timings.
+        config: the build's ``IBuilderConfig``, which is told of the timings known.
+
+    Raises:
+        ConfigError: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, tensorrt: TensorRT, config: Any) -> None:
+        self._path, self._config = path, config
+        if not tensorrt.times_kernels:
+            raise ConfigError(f"{tensorrt} has no use for a timing cache: its kernels are compiled on the device")
+        with self._locked():  # tells now, rather than after the build, whether it can be written
+            known = self._read()
+        # A damaged file, or one of another version: TensorRT refuses it, and this build begins a new one.
+        found = config.create_timing_cache(known) if known else None
+        if found is None or not config.set_timing_cache(found, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+
+    def keep(self) -> None:
+        """Add what this build timed to what other builds have written in the meantime.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
+        ours = self._config.get_timing_cache()
+        with self._locked():
+            known = self._read()
+            others = self._config.create_timing_cache(known) if known else None
+            if others is not None:
+                ours.combine(others, False)
+            write_bytes(self._path, bytes(ours.serialize()))
+
+    def _read(self) -> bytes:
+        return self._path.read_bytes() if self._path.exists() else b""
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from the file; the lock lies beside it, for writing replaces the file itself."""
+        try:
+            with self._path.with_name(self._path.name + ".lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise ConfigError(
+                f"expected a timing cache that can be read and written at {self._path}, but "
+                f"{error.strerror or error}; give another --timing-cache"
+            ) from error

@@ -1,0 +1,84 @@
+"""What a loaded engine tells of its kernels: TensorRT's EngineInspector and IProfiler."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .tensorrt_api import TensorRT
+from .trt_layers import LayerInfo, datatype_of, nodes_in
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What one layer takes of a query.
+
+    Attributes:
+        name: TensorRT's name for it.
+        ms: mean of its device time.
+        datatype: what it computes in, empty where the engine does not tell.
+        nodes: names of the ONNX nodes it does the work of, which are those of the PyTorch modules.
+    """
+
+    name: str
+    ms: float
+    datatype: str
+    nodes: tuple[str, ...]
+
+
+def inspect_engine(tensorrt: TensorRT, engine: Any) -> tuple[LayerInfo, ...]:
+    """Return the kernels of ``engine``, an ``ICudaEngine`` whose device is current."""
+    inspector = engine.create_engine_inspector()
+    return read_information(inspector.get_engine_information(tensorrt.module.LayerInformationFormat.JSON))
+
+
+def read_information(text: str) -> tuple[LayerInfo, ...]:
+    """Return the kernels in the JSON of an EngineInspector.
+
+    TensorRT 10 writes a tensor's type and format as one text, ``"Format/Datatype": "Row major linear FP32"``; 11 and
+    TensorRT-RTX write ``"Datatype": "Float"`` beside ``"Format"``. An engine without detailed verbosity has names
+    where its layers should be, and nothing is returned.
+    """
+    layers = json.loads(text).get("Layers", [])
+    return tuple(info for layer in layers if isinstance(layer, dict) and (info := _layer(layer)))
+
+
+def _layer(layer: dict[str, Any]) -> LayerInfo | None:
+    """Return one kernel; ``None`` for what reads no tensor, such as the computation of a shape on the processor."""
+    inputs = layer.get("Inputs") or []
+    if not inputs:
+        return None
+    datatype = datatype_of(str(inputs[0].get("Datatype") or inputs[0].get("Format/Datatype") or ""))
+    if not datatype:
+        return None
+    return LayerInfo(
+        str(layer.get("Name", "")), str(layer.get("LayerType", "")), datatype, nodes_in(str(layer.get("Metadata", "")))
+    )
+
+
+def layer_times(
+    tensorrt: TensorRT, run: Callable[[Any], None], queries: int, layers: Sequence[LayerInfo]
+) -> tuple[LayerTime, ...]:
+    """Return each layer's time in the order in which they run.
+
+    Args:
+        tensorrt: whose layers.
+        run: is called with an ``IProfiler`` and runs ``queries`` queries under it.
+        queries: over which to take the mean.
+        layers: what the engine tells of its kernels.
+    """
+    total: defaultdict[str, float] = defaultdict(float)
+
+    class Profiler(tensorrt.module.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            tensorrt.module.IProfiler.__init__(self)  # pybind11 wants its own constructor called
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            total[layer_name] += ms
+
+    run(Profiler())
+    known = {layer.name: (layer.datatype, layer.nodes) for layer in layers}
+    return tuple(LayerTime(name, ms / queries, *known.get(name, ("", ()))) for name, ms in total.items())
