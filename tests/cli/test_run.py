@@ -140,7 +140,7 @@ BAD_IMAGES = {
 }
 BAD_OPTIONS = {
     "an unknown backend": (["--backend", "abacus"], "expected a backend out of tensorrt, "),
-    "a backend the bundle has nothing for": (["--backend", "tensorrt-rtx"], "but: none is of the backend"),
+    "a backend the bundle has nothing for": (["--backend", "litert"], "but: none is of the backend"),
     "an unknown precision": (["--precision", "fp12"], "expected a precision out of fp32, "),
     "a precision the bundle does not hold": (["--precision", "int8"], "none is of the backend and precision asked for"),
 }
