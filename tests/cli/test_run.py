@@ -140,7 +140,7 @@ BAD_IMAGES = {
 }
 BAD_OPTIONS = {
     "an unknown backend": (["--backend", "abacus"], "expected a backend out of tensorrt, "),
-    "a backend the bundle has nothing for": (["--backend", "tensorrt-rtx"], "but: none is of the backend"),
+    "a backend the bundle has nothing for": (["--backend", "litert"], "but: none is of the backend"),
     "an unknown precision": (["--precision", "fp12"], "expected a precision out of fp32, "),
     "provider options of no backend": (["--provider-option", "enable_cuda_graph=1"], "add --backend onnxruntime-cuda"),
     "provider options of a backend without any": (
