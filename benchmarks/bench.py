@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,13 +19,28 @@ from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 
-from .contestants import bundle_contestants, only, torch_contestants
+from .contestants import bundle_contestants, only, torch_contestants, tuned
 from .environment import describe
 from .report import write_report
 from .results import Result
 from .running import Settings, measure
 
 _MOST_IMAGES = 1024  # 3 MB at 28 x 28: queries rotate through more than a core's own caches hold
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows a benchmark has.
+
+    Attributes:
+        backends: only these; all if none is named.
+        options: provider options of the backends that take any.
+        variants: provider options of which each makes one more row of those backends.
+    """
+
+    backends: Sequence[str] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    variants: Sequence[tuple[str, str]] = ()
 
 
 def bench(
@@ -35,7 +50,7 @@ def bench(
     source: str,
     settings: Settings,
     folder: Path,
-    backends: Sequence[str] = (),
+    rows: Rows = Rows(),
     track: Track = no_progress,
 ) -> Result:
     """Measure all that ``bundle`` holds, and PyTorch if there is a ``checkpoint``; write the report into ``folder``.
@@ -47,24 +62,26 @@ def bench(
         source: what they are called in the report.
         settings: how to measure.
         folder: gets result.json, result.md, latency.png and log.txt, which holds what the libraries printed.
-        backends: which rows; all if none is named.
+        rows: which rows.
         track: shows progress.
 
     Raises:
-        ConfigError: no backend has such a name.
+        ConfigError: no backend has such a name, or takes such an option.
         CheckpointError: there is no such file, or the bundle was not compiled from it.
         BackendUnavailable: matplotlib is missing; all but the plot is written.
         OSError: the folder cannot be written.
     """
     spec = bundle.manifest.model
-    contestants = only([*torch_contestants(spec, checkpoint), *bundle_contestants(bundle, backends)], backends)
+    everyone = [*torch_contestants(spec, checkpoint), *bundle_contestants(bundle, rows.backends)]
+    contestants = tuned(only(everyone, rows.backends), rows.options, rows.variants)
     if checkpoint is not None:
         check_checkpoint(bundle, checkpoint)
     tensors = network_input(images, spec)
     write_text(folder / "log.txt", "")
     environment = describe()
-    rows = measure(contestants, tensors, settings, folder / "log.txt", track)
-    result = Result({**asdict(settings), "source": source, "images": len(tensors)}, environment, rows)
+    measured = measure(contestants, tensors, settings, folder / "log.txt", track)
+    facts = {**asdict(settings), "source": source, "images": len(tensors), "provider_options": dict(rows.options)}
+    result = Result(facts, environment, measured)
     write_report(result, folder, f"Latency of {bundle.path.name}")
     return result
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quillrt.runtime.backends import BACKENDS, BY_NAME, open_session, why_unasked, why_unavailable
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
+from quillrt.runtime.ort_options import OPTIONS, check_options
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.select import candidates, why_not
 from quillrt.runtime.session import Session, SessionOptions
@@ -27,6 +28,8 @@ class Contestant:
         spec: what goes in and comes out.
         model: an ONNX graph or an engine; for PyTorch the checkpoint's path.
         reason: why it cannot run, where that is known before it is tried.
+        options: provider options it runs with.
+        variant: which of them tell it from the other rows of its backend and precision.
     """
 
     backend: str
@@ -34,11 +37,13 @@ class Contestant:
     spec: ModelSpec
     model: bytes | Path = b""
     reason: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Backend and precision, as rows are called."""
-        return self.backend if self.precision is None else f"{self.backend} {self.precision}"
+        """Backend, precision and variant, as rows are called."""
+        return " ".join(filter(None, (self.backend, self.precision, self.variant)))
 
     def open(self, options: SessionOptions) -> Session:
         """Load the model.
@@ -46,6 +51,7 @@ class Contestant:
         Raises:
             QuillError: it cannot run here.
         """
+        options = replace(options, provider_options=self.options)
         if self.reason is not None:
             raise BackendUnavailable(self.reason)
         if isinstance(self.model, Path):
@@ -102,3 +108,35 @@ def only(contestants: Iterable[Contestant], backends: Iterable[str]) -> list[Con
     if unknown := sorted(wanted - set(NAMES)):
         raise ConfigError(f"expected backends out of {', '.join(NAMES)}, found {', '.join(unknown)}; check the names")
     return [c for c in contestants if not wanted or c.backend in wanted]
+
+
+def tuned(
+    contestants: Sequence[Contestant], options: Mapping[str, str], variants: Sequence[tuple[str, str]]
+) -> list[Contestant]:
+    """Return the contestants with provider options, each whose backend takes any once more for each of ``variants``.
+
+    Args:
+        contestants: who takes part.
+        options: what all of them run with whose backend takes options.
+        variants: what one further row each has besides.
+
+    Raises:
+        ConfigError: no backend takes options, or one does not take these.
+    """
+    asked = dict([*options.items(), *variants])
+    if asked and not any(contestant.backend in OPTIONS for contestant in contestants):
+        named = ", ".join(dict.fromkeys(contestant.backend for contestant in contestants))
+        raise ConfigError(
+            f"expected a backend that takes {', '.join(asked)}, found {named}; add --backend {' or '.join(OPTIONS)}"
+        )
+    found = []
+    for contestant in contestants:
+        if contestant.backend not in OPTIONS:
+            found.append(contestant)
+            continue
+        found.append(replace(contestant, options=options))
+        for key, value in variants:
+            found.append(replace(contestant, options={**options, key: value}, variant=f"{key}={value}"))
+    for contestant in found:
+        check_options(contestant.backend, contestant.options)
+    return found

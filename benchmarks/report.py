@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from quillrt.runtime.files import write_text
@@ -69,7 +69,8 @@ def conditions(result: Result) -> list[str]:
     return [
         f"Machine: {hardware_line(environment)}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in environment["packages"].items()) + ".",
-        "Measured: host memory to host memory, copies included, without CUDA graphs, by one clock (perf_counter_ns), "
+        "Measured: host memory to host memory, copies included, "
+        f"{_options(settings.get('provider_options', {}))}, by one clock (perf_counter_ns), "
         f"CPU threads per query: {settings['threads']}, "
         f"{settings['images']} images ({settings['source']}) in rotation, each backend in its own process, "
         f"{settings['rounds']} rounds in turn, {settings['seconds']:g} s per row after warm-up, "
@@ -79,6 +80,11 @@ def conditions(result: Result) -> list[str]:
         f"×: how many times as fast as {' and '.join(REFERENCES)} in this run. "
         "Same label, max |Δ|: answers and logits beside those of the first row.",
     ]
+
+
+def _options(options: Mapping[str, str]) -> str:
+    given = ", ".join(f"{key}={value}" for key, value in options.items())
+    return f"with {given} where a backend has it" if given else "CUDA graphs only where a row's name has them"
 
 
 def to_markdown(result: Result, title: str) -> str:

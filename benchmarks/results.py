@@ -78,6 +78,7 @@ class Row:
         reason: why it did not run.
         measured: what was measured.
         speedup: by the reference row's name, how many times as fast as that row at this batch size, by medians.
+        variant: provider options that tell it from the other rows of its backend and precision.
     """
 
     backend: str
@@ -86,11 +87,12 @@ class Row:
     reason: str | None = None
     measured: Measured | None = None
     speedup: Mapping[str, float] = field(default_factory=dict)
+    variant: str = ""
 
     @property
     def name(self) -> str:
-        """Backend and precision."""
-        return self.backend if self.precision is None else f"{self.backend} {self.precision}"
+        """Backend, precision and variant."""
+        return " ".join(filter(None, (self.backend, self.precision, self.variant)))
 
 
 @dataclass(frozen=True)

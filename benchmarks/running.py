@@ -136,7 +136,7 @@ def _measure_batch(entrants: Sequence[_Entrant], batch: int, settings: Settings,
 
 def _row(attempt: _Attempt, batch: int, reference: _Attempt | None) -> Row:
     contestant = attempt.entrant.contestant
-    row = Row(contestant.backend, contestant.precision, batch, attempt.reason)
+    row = Row(contestant.backend, contestant.precision, batch, attempt.reason, variant=contestant.variant)
     if attempt.reason is not None or reference is None:
         return row
     rounds_ms = [[ns / 1e6 for ns in latencies] for latencies, _ in attempt.rounds]

@@ -20,10 +20,12 @@ from quillrt.cli.options import (
     Debug,
     Json,
     PrecisionName,
+    ProviderOption,
     Quiet,
     Threads,
     cache_of,
     precision_of,
+    provider_options,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def run(
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Images per query.")] = 64,
     threads: Threads = None,
+    provider_option: ProviderOption = None,
     cuda_graph: CudaGraph = False,
     cached: Cached = True,
     as_json: Json = False,
@@ -54,8 +57,8 @@ def run(
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
+    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=provider_options(provider_option))
     opened = Bundle.open(bundle.path)
-    options = SessionOptions(threads, cuda_graph=cuda_graph)
     with phase_bars(quiet) as phases:
         session, entry, chosen = open_fitting(
             opened,

@@ -9,7 +9,19 @@ import typer
 
 from quillrt.cli.console import note, print_json, print_table, tracker
 from quillrt.cli.model_files import BundleFile, ModelFile, checkpoint_file
-from quillrt.cli.options import Config, DataRoot, Debug, Json, ModelDataset, Quiet, Threads, save_config
+from quillrt.cli.options import (
+    Config,
+    DataRoot,
+    Debug,
+    Json,
+    ModelDataset,
+    ProviderOption,
+    Quiet,
+    Threads,
+    option_pairs,
+    provider_options,
+    save_config,
+)
 
 
 def bench(
@@ -41,6 +53,15 @@ def bench(
     backend: Annotated[
         list[str] | None, typer.Option("--backend", help="Only rows of this backend; repeatable.")
     ] = None,
+    provider_option: ProviderOption = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="KEY=VALUE",
+            help="One more row of each backend that has provider options, with this one besides; repeatable.",
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("runs/bench"),
     as_json: Json = False,
     quiet: Quiet = False,
@@ -48,12 +69,14 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure every backend side by side on the same images, each in its own process, by one clock."""
+    from quillrt.benchmarks.bench import Rows
     from quillrt.benchmarks.bench import bench as run
     from quillrt.benchmarks.images import choose_images
     from quillrt.benchmarks.report import COLUMNS, cells, conditions, notes
     from quillrt.benchmarks.running import Settings
     from quillrt.runtime.bundle import Bundle
 
+    chosen = Rows(backend or (), provider_options(provider_option), option_pairs(variant))
     settings = Settings(batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads)
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest
@@ -65,7 +88,7 @@ def bench(
         source,
         settings,
         output,
-        backend or (),
+        chosen,
         tracker(quiet),
     )
     save_config(ctx, output / "config.toml")

@@ -144,8 +144,17 @@ Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="tensorrt, tensorrt-rtx, onnxruntime-cuda, onnxruntime-cpu or openvino; eager or torch-compile of a "
-        "checkpoint.",
+        help="tensorrt, tensorrt-rtx, onnxruntime-tensorrt, onnxruntime-cuda, onnxruntime-cpu or openvino; eager or "
+        "torch-compile of a checkpoint.",
+    ),
+]
+ProviderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider-option",
+        metavar="KEY=VALUE",
+        help="Option of the backend named, onnxruntime-cuda or onnxruntime-tensorrt, such as enable_cuda_graph=1; "
+        "repeatable.",
     ),
 ]
 PrecisionName = Annotated[str | None, typer.Option("--precision", help="Run this precision of the bundle.")]
@@ -154,6 +163,33 @@ PrecisionName = Annotated[str | None, typer.Option("--precision", help="Run this
 def precision_of(name: str | None) -> Precision | None:
     """Return the precision called ``name``, ``None`` for none."""
     return None if name is None else Precision.parse(name)
+
+
+def provider_options(pairs: list[str] | None) -> dict[str, str]:
+    """Return what ``--provider-option`` was given, by key.
+
+    Raises:
+        ConfigError: one is no pair, or a key stands twice.
+    """
+    found: dict[str, str] = {}
+    for key, value in option_pairs(pairs):
+        if key in found:
+            raise ConfigError(f"expected one value of {key}, found {found[key]} and {value}; leave one out")
+        found[key] = value
+    return found
+
+
+def option_pairs(pairs: list[str] | None) -> list[tuple[str, str]]:
+    """Return key and value of each ``KEY=VALUE``.
+
+    Raises:
+        ConfigError: one is no pair.
+    """
+    found = [pair.partition("=") for pair in pairs or ()]
+    for key, sign, value in found:
+        if not (key and sign):
+            raise ConfigError(f"expected KEY=VALUE, found {key + sign + value!r}; such as enable_cuda_graph=1")
+    return [(key, value) for key, _, value in found]
 
 
 def cache_of(cached: bool) -> Cache:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
 File = tuple[Entry, bytes]
+ORT_TENSORRT = "onnxruntime-tensorrt"  # takes what TensorRT's builders take
 LITERT = "litert"
 
 
@@ -58,22 +59,24 @@ def typed_graphs(
         ExportError: a pass made a graph that is not valid ONNX, fp8 in a graph too old for it, or a node that LiteRT
             does not get.
     """
-    files = [_file(source.graph, "fp32", Precision.FP32, ("onnxruntime-cuda", *ONNX_ON_CPU), FAMILIES)]
+    files = [_file(source.graph, "fp32", Precision.FP32, (ORT_TENSORRT, "onnxruntime-cuda", *ONNX_ON_CPU), FAMILIES)]
     decisions: dict[str, tuple[NodeDecision, ...]] = {}
     if Precision.FP16 in precisions:
         typed = to_fp16(source.graph)
-        files.append(_file(typed, "fp16", Precision.FP16, ("onnxruntime-cuda", "onnxruntime-cpu"), FAMILIES))
+        files.append(
+            _file(typed, "fp16", Precision.FP16, (ORT_TENSORRT, "onnxruntime-cuda", "onnxruntime-cpu"), FAMILIES)
+        )
     if Precision.BF16 in precisions:
         files.append(_file(to_bf16(source.graph), "bf16", Precision.BF16, (), FAMILIES))
     wanted: list[tuple[str, Precision, Recipe, tuple[str, ...], tuple[str, ...]]] = []
     if Precision.INT8 in precisions:
-        wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (), FAMILIES))
+        wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (ORT_TENSORRT,), FAMILIES))
     if Precision.INT8 in precisions and any(target in ONNX_ON_CPU for target in targets):
         wanted.append(("int8.cpu", Precision.INT8, CPU, ONNX_ON_CPU, ()))
     if Precision.MIXED in precisions:
-        wanted.append(("mixed", Precision.MIXED, TENSORRT, (), FAMILIES))
+        wanted.append(("mixed", Precision.MIXED, TENSORRT, (ORT_TENSORRT,), FAMILIES))
     if Precision.FP8 in precisions:
-        wanted.append(("fp8", Precision.FP8, TENSORRT_FP8, (), FAMILIES))
+        wanted.append(("fp8", Precision.FP8, TENSORRT_FP8, (ORT_TENSORRT,), FAMILIES))
     if table is not None:
         for name, precision, recipe, backends, builders in wanted:
             typed, taken = quantize(source.graph, table.ranges, recipe, excluded)

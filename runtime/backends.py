@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Protocol
 
 from .errors import BackendUnavailable, ConfigError
+from .ort_options import check_options
 from .session import Session, SessionOptions
 from .spec import ModelSpec
 
@@ -13,7 +14,8 @@ from .spec import ModelSpec
 BACKENDS = {
     "tensorrt": "quillrt.runtime.trt:TensorRTSession",
     "tensorrt-rtx": "quillrt.runtime.trt:TensorRTRTXSession",
-    "onnxruntime-cuda": "quillrt.runtime.ort:CudaSession",
+    "onnxruntime-tensorrt": "quillrt.runtime.ort_gpu:OrtTensorRTSession",
+    "onnxruntime-cuda": "quillrt.runtime.ort_gpu:CudaSession",
     "litert": "quillrt.runtime.litert:LiteRTSession",
     "onnxruntime-cpu": "quillrt.runtime.ort:CpuSession",
     "openvino": "quillrt.runtime.ov:OpenVINOSession",
@@ -67,10 +69,12 @@ def open_session(name: str, model: bytes, spec: ModelSpec, options: SessionOptio
     """Open ``model``, an ONNX graph or an engine as the backend wants it.
 
     Raises:
-        ConfigError: no backend has this name.
+        ConfigError: no backend has this name, or it has no such provider option.
         BackendUnavailable: it cannot work on this machine.
         BundleError: it refuses the model.
     """
+    check_name(name)
+    check_options(name, options.provider_options)
     try:
         return _backend(name)(model, spec, options)
     except ImportError as error:

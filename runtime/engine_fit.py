@@ -29,7 +29,8 @@ def misfit(entry: Entry, version: str, gpu: Gpu | None) -> str | None:
         return None
     here = f"{version} on SM {gpu.compute_capability} ({gpu.name})" if gpu else version
     family = entry.backends[0]
-    return f"{entry.path} is for {family} {built_by} on SM {', '.join(fits or ())}, this is {here}; run quillrt build"
+    there = f"{built_by} on SM {', '.join(fits)}" if fits else built_by
+    return f"{entry.path} is for {family} {there}, this is {here}; run quillrt build"
 
 
 def holds_host_code(entry: Entry) -> bool:

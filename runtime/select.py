@@ -11,8 +11,9 @@ from .backends import BACKENDS, BY_NAME, CPU_BACKENDS, check_name, open_session,
 from .bundle import Bundle
 from .cache import NO_CACHE, Cache
 from .device import describe_device, processor
-from .errors import BackendUnavailable, BuildError
+from .errors import BackendUnavailable, BuildError, ConfigError
 from .manifest import Entry
+from .ort_options import OPTIONS, check_options
 from .precision import Precision
 from .progress import Phases, no_phases
 from .session import Session, SessionOptions
@@ -28,6 +29,7 @@ _ON_CPU = (
     *(Precision.FP16, Precision.MIXED, Precision.FP8),
 )
 _ON_CPU_WITHOUT_INT8 = (Precision.FP32, Precision.INT8, *_ON_CPU[2:])
+_FP8_SINCE = 8.9  # compute capability (TensorRT's support matrix)
 _X86_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
@@ -61,10 +63,22 @@ def why_not(entry: Entry, backend: str) -> str | None:
         from .pt2 import misfit
 
         return misfit(entry)
+    if backend == "onnxruntime-tensorrt" and entry.precision is Precision.FP8:
+        return _why_no_fp8(entry)
     if backend not in FAMILIES:
         return None  # without asking the driver, which takes time that no CPU backend should wait for
     gpus = describe_device().gpus
     return engine_fit.misfit(entry, load(backend).version, gpus[0] if gpus else None)
+
+
+def _why_no_fp8(entry: Entry) -> str | None:
+    for gpu in describe_device().gpus[:1]:
+        if float(gpu.compute_capability) < _FP8_SINCE:
+            return (
+                f"{entry.path} needs compute capability {_FP8_SINCE} for FP8, this {gpu.name} has "
+                f"{gpu.compute_capability}; choose another --precision"
+            )
+    return None
 
 
 def open_fitting(
@@ -95,12 +109,18 @@ def open_fitting(
         The session, the entry that it runs (of the engine's graph where it was built here), and the backend's name.
 
     Raises:
-        ConfigError: no backend has this name.
+        ConfigError: no backend has this name, or ``options`` has provider options and no backend that takes them.
         BackendUnavailable: nothing in the bundle can run here; the message says why for each file.
         BundleError: the backend refuses the file.
     """
     if backend is not None:
         check_name(backend)
+        check_options(backend, options.provider_options)
+    elif options.provider_options:
+        raise ConfigError(
+            f"expected the backend that {', '.join(options.provider_options)} belongs to, found none named; "
+            f"add --backend {' or '.join(OPTIONS)}"
+        )
     names = [name for name in BACKENDS if name not in BY_NAME] if backend is None else [backend]
     reasons = [why_unasked(name) for name in BY_NAME if name not in names and candidates(bundle, name, precision)]
     pairs = [(name, entry) for name in names for entry in _files(bundle, name, precision)]

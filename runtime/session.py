@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ class SessionOptions:
     Attributes:
         threads: CPU threads inside one query; ``None`` leaves it to the library.
         device: index of the GPU.
+        provider_options: options of one backend's own library, by name (``ort_options`` has those there are).
         cuda_graph: submit each query to a GPU as one CUDA graph, captured once for each batch size.
         host_code: load an engine that holds code for the processor, of whoever made it.
         cache: keeps what a backend compiles for this device.
@@ -31,6 +33,7 @@ class SessionOptions:
 
     threads: int | None = None
     device: int = 0
+    provider_options: Mapping[str, str] = field(default_factory=dict)
     cuda_graph: bool = False
     host_code: bool = False
     cache: Cache = NO_CACHE

@@ -30,7 +30,7 @@ ENGINES = {  # the one file of runtime/ that may load a library, inside a functi
     "tensorrt": "tensorrt_api.py",
     "tensorrt_rtx": "tensorrt_api.py",
     "pycuda": "cuda.py",
-    "cuda": "cuda.py",
+    "cuda": "cuda_python.py",
 }
 HEAVY = {
     *("torch", "torchvision", "sklearn", "matplotlib"),

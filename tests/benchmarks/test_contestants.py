@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from quillrt.benchmarks.contestants import NAMES, bundle_contestants, only, torch_contestants
+from quillrt.benchmarks.contestants import NAMES, Contestant, bundle_contestants, only, torch_contestants, tuned
 from quillrt.runtime import select
 from quillrt.runtime.backends import BACKENDS
 from quillrt.runtime.bundle import Bundle
@@ -60,7 +61,7 @@ def test_of_two_engines_of_one_precision_the_one_that_fits_takes_part(monkeypatc
 
     assert (row("10.3.0").model, row("10.3.0").reason) == (b"new", None)
     assert row("9.9").model == b"old"
-    assert "is built by tensorrt" in row("11.4").reason
+    assert re.search(r"is for tensorrt (9\.9|10\.3\.0), this is 11\.4; run quillrt build", row("11.4").reason)
 
 
 def test_pytorch_without_a_checkpoint_has_its_reason(quadrants):
@@ -83,3 +84,31 @@ def test_only_the_backends_that_are_named(bundle):
     with pytest.raises(ConfigError, match="cuda-magic") as error:
         only(contestants, ["cuda-magic"])
     assert all(name in str(error.value) for name in NAMES)
+
+
+def test_options_reach_the_session_of_their_backend_and_no_other(monkeypatch, bundle):
+    opened = []
+    monkeypatch.setattr(
+        "quillrt.benchmarks.contestants.open_session",
+        lambda name, model, spec, options: opened.append((name, options.threads, dict(options.provider_options))),
+    )
+    cuda = Contestant("onnxruntime-cuda", "fp32", bundle.manifest.model, b"fp32")
+    cpu = Contestant("onnxruntime-cpu", "fp32", bundle.manifest.model, b"fp32")
+
+    rows = tuned([cuda, cpu], {"prefer_nhwc": "1"}, [("io_binding", "0"), ("enable_cuda_graph", "1")])
+    for row in rows:
+        row.open(SessionOptions(threads=3))
+
+    assert [row.name for row in rows] == [
+        "onnxruntime-cuda fp32",
+        "onnxruntime-cuda fp32 io_binding=0",
+        "onnxruntime-cuda fp32 enable_cuda_graph=1",
+        "onnxruntime-cpu fp32",
+    ]
+    assert opened == [
+        ("onnxruntime-cuda", 3, {"prefer_nhwc": "1"}),
+        ("onnxruntime-cuda", 3, {"prefer_nhwc": "1", "io_binding": "0"}),
+        ("onnxruntime-cuda", 3, {"prefer_nhwc": "1", "enable_cuda_graph": "1"}),
+        ("onnxruntime-cpu", 3, {}),
+    ]
+    assert tuned([cpu], {}, []) == [cpu]

@@ -84,6 +84,9 @@ def test_on_a_device_without_scikit_learn_the_report_says_what_it_ran(bench, mon
         (["--dataset", "runes"], "runes", "digits"),
         (["--part", "exam"], "exam", "validation"),
         (["--checkpoint", "none.safetensors", "--backend", "openvino"], "none.safetensors", "checkpoint"),
+        (["--backend", "openvino", "--provider-option", "io_binding=0"], "io_binding", "onnxruntime-cuda"),
+        (["--backend", "openvino", "--variant", "io_binding=0"], "io_binding", "onnxruntime-cuda"),
+        (["--backend", "onnxruntime-cuda", "--variant", "graph=1"], "graph", "enable_cuda_graph"),
     ],
 )
 def test_a_wrong_name_is_one_line_that_tells_the_right_ones(bench, tmp_path, options, wrong, right):
@@ -93,6 +96,25 @@ def test_a_wrong_name_is_one_line_that_tells_the_right_ones(bench, tmp_path, opt
     assert wrong in err
     assert right in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_variant_is_a_row_of_its_own_and_options_are_every_rows(bench, tmp_path):
+    variants = ("--variant", "io_binding=0", "--variant", "enable_cuda_graph=1")
+    options = ("--backend", "onnxruntime-cuda", "--backend", "onnxruntime-cpu", "--provider-option", "prefer_nhwc=1")
+    code, _, _ = bench("--batch", 1, *options, *variants)
+    assert code == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert [(row["backend"], row["variant"]) for row in result["rows"]] == [
+        ("onnxruntime-cuda", ""),
+        ("onnxruntime-cuda", "io_binding=0"),
+        ("onnxruntime-cuda", "enable_cuda_graph=1"),
+        ("onnxruntime-cpu", ""),
+    ]
+    assert result["settings"]["provider_options"] == {"prefer_nhwc": "1"}
+    page = (tmp_path / "out" / "result.md").read_text()
+    assert "with prefer_nhwc=1 where a backend has it" in page
+    saved = (tmp_path / "out" / "config.toml").read_text()
+    assert 'variant = ["io_binding=0", "enable_cuda_graph=1"]' in saved
 
 
 def test_a_missing_bundle_is_one_line(bench, tmp_path):

@@ -140,8 +140,29 @@ BAD_IMAGES = {
 }
 BAD_OPTIONS = {
     "an unknown backend": (["--backend", "abacus"], "expected a backend out of tensorrt, "),
-    "a backend the bundle has nothing for": (["--backend", "tensorrt-rtx"], "but: none is of the backend"),
+    "a backend the bundle has nothing for": (["--backend", "litert"], "but: none is of the backend"),
     "an unknown precision": (["--precision", "fp12"], "expected a precision out of fp32, "),
+    "provider options of no backend": (["--provider-option", "enable_cuda_graph=1"], "add --backend onnxruntime-cuda"),
+    "provider options of a backend without any": (
+        ["--backend", "openvino", "--provider-option", "enable_cuda_graph=1"],
+        "expected no provider options for backend openvino",
+    ),
+    "a provider option that there is not": (
+        ["--backend", "onnxruntime-cuda", "--provider-option", "cuda_graphs=1"],
+        "expected an option of onnxruntime-cuda out of io_binding, ",
+    ),
+    "a provider option without a value": (
+        ["--backend", "onnxruntime-cuda", "--provider-option", "enable_cuda_graph"],
+        "expected KEY=VALUE, found 'enable_cuda_graph'",
+    ),
+    "a provider option twice": (
+        [
+            "--backend",
+            "onnxruntime-cuda",
+            *("--provider-option", "prefer_nhwc=1", "--provider-option", "prefer_nhwc=0"),
+        ],
+        "expected one value of prefer_nhwc, found 1 and 0",
+    ),
     "a precision the bundle does not hold": (["--precision", "int8"], "none is of the backend and precision asked for"),
 }
 
@@ -231,3 +252,12 @@ def test_wrong_usage_is_code_2_and_says_so_on_stderr(quillrt, arguments):
     assert code == 2
     assert out == ""
     assert "Usage: quillrt run" in err
+
+
+def test_provider_options_come_from_a_file_too(quillrt, quadrants_bundle, pictures, tmp_path):
+    (tmp_path / "run.toml").write_text('[run]\nbackend = "onnxruntime-cuda"\nprovider-option = ["use_tf32=1"]\n')
+
+    code, out, err = quillrt("run", quadrants_bundle, pictures / "sw.png", "--config", tmp_path / "run.toml")
+
+    assert (code, out) == (1, "")
+    assert err.endswith("found use_tf32: precision lives in the graph, choose it with --precision\n")

@@ -8,6 +8,7 @@ import pytest
 
 from quillrt.runtime.backends import BACKENDS, BY_NAME, ONNX_ON_CPU, open_session, why_unavailable
 from quillrt.runtime.errors import BackendUnavailable, BundleError, ConfigError, QuillError, SpecError
+from quillrt.runtime.ort_options import OPTIONS
 from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.spec import TensorSpec
 from quillrt.runtime.tensorrt_api import FAMILIES
@@ -117,6 +118,7 @@ def test_what_is_no_model_is_refused_in_one_line(backend, quadrants):
     [
         ("onnxruntime-cpu", "onnxruntime"),
         ("onnxruntime-cuda", "onnxruntime"),
+        ("onnxruntime-tensorrt", "onnxruntime"),
         ("openvino", "openvino"),
         ("litert", "ai_edge_litert"),
     ],
@@ -146,8 +148,14 @@ def test_a_graph_that_fails_when_it_runs_is_one_line(backend, quadrants):
 
 @pytest.mark.parametrize("ask", [why_unavailable, lambda name: open_session(name, b"", None)])
 def test_an_unknown_backend_is_refused_with_the_list_of_known_ones(ask):
-    with pytest.raises(ConfigError, match=r"tensorrt, tensorrt-rtx, onnxruntime-cuda, .* found 'abacus'"):
+    with pytest.raises(ConfigError, match=r"tensorrt, tensorrt-rtx, onnxruntime-tensorrt, .* found 'abacus'"):
         ask("abacus")
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in OPTIONS])
+def test_a_backend_without_provider_options_refuses_them(backend):
+    with pytest.raises(ConfigError, match=f"no provider options for backend {backend}, .* found enable_cuda_graph"):
+        open_session(backend, b"", None, SessionOptions(provider_options={"enable_cuda_graph": "1"}))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +163,7 @@ def test_an_unknown_backend_is_refused_with_the_list_of_known_ones(ask):
     [
         ("onnxruntime-cpu", "onnxruntime", "pip install 'quillrt[ort]'"),
         ("onnxruntime-cuda", "onnxruntime", "pip install onnxruntime-gpu"),
+        ("onnxruntime-tensorrt", "onnxruntime", "pip install onnxruntime-gpu"),
         ("openvino", "openvino", "pip install 'quillrt[openvino]'"),
     ],
 )

@@ -69,6 +69,16 @@ def test_what_was_not_used_for_longest_goes_first(tmp_path, monkeypatch):
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 250
 
 
+def test_a_folder_beside_the_files_is_left_alone(monkeypatch, tmp_path, maker):
+    monkeypatch.setattr(module, "_MOST_BYTES", 1)
+    (tmp_path / "engines").mkdir()
+    os.utime(tmp_path / "engines", (0, 0))
+    (tmp_path / "old").write_bytes(b"old")
+    os.utime(tmp_path / "old", (0, 0))
+    Cache(tmp_path).made(maker, "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["engines"]
+
+
 def test_where_it_lies(monkeypatch, tmp_path):
     monkeypatch.delenv("QUILLRT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

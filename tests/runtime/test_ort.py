@@ -1,13 +1,10 @@
 """What onnxruntime does besides: it falls back to other providers and prints, which must not happen here."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from quillrt.runtime.errors import BackendUnavailable, BundleError
-from quillrt.runtime.ort import CpuSession, CudaSession
-from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.ort import CpuSession
 
 onnxruntime = pytest.importorskip("onnxruntime")
 BATCH = np.ones((1, 1, 8, 8), np.float32)
@@ -46,18 +43,3 @@ def test_a_provider_that_fails_in_a_query_is_an_error_and_stays(monkeypatch, qua
         with pytest.raises(BundleError, match=r"onnxruntime-cpu cannot run the model: CUDA failure 700: illegal"):
             session.run(BATCH)
     assert capfd.readouterr().out == ""
-
-
-def test_what_is_missing_of_cuda_is_not_said_on_stdout(monkeypatch, capsys):
-    monkeypatch.setattr(
-        onnxruntime, "preload_dlls", lambda: sys.stdout.write("Failed to load libcudnn\n"), raising=False
-    )
-
-    assert CudaSession.provider_options(SessionOptions(device=1))["device_id"] == 1
-    assert tuple(capsys.readouterr()) == ("", "Failed to load libcudnn\n")
-
-
-def test_onnxruntime_before_1_21_has_nothing_to_preload(monkeypatch):
-    monkeypatch.delattr(onnxruntime, "preload_dlls", raising=False)
-
-    assert CudaSession.provider_options(SessionOptions())["device_id"] == 0

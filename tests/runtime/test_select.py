@@ -15,6 +15,7 @@ from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.select import candidates, open_fitting, why_not
+from quillrt.runtime.session import SessionOptions
 
 
 @pytest.fixture
@@ -251,3 +252,29 @@ def test_the_session_of_a_bundle_answers(bundle, quadrants):
 
     with open_fitting(bundle, "onnxruntime-cpu", Precision.FP32)[0] as session:
         np.testing.assert_allclose(session.run(batch), quadrants.logits(batch), atol=1e-6)
+
+
+@pytest.mark.parametrize(("capability", "works"), [("8.6", False), ("8.9", True), ("12.0", True)])
+def test_fp8_by_onnxruntime_wants_a_gpu_that_has_it(monkeypatch, capability, works):
+    gpu = Gpu("some GPU", capability, "13.0", 2**33)
+    machine(monkeypatch, gpu, ("onnxruntime-tensorrt",))
+    fp8, int8 = (
+        entry_for(b"graph", "graph.onnx", "onnx", precision=precision, backends=("onnxruntime-tensorrt",))[0]
+        for precision in (Precision.FP8, Precision.INT8)
+    )
+
+    assert why_not(int8, "onnxruntime-tensorrt") is None
+    reason = why_not(fp8, "onnxruntime-tensorrt")
+    assert (reason is None) == works
+    assert works or "compute capability 8.9 for FP8, this some GPU has 8.6" in reason
+
+
+def test_provider_options_belong_to_a_backend_that_is_named(monkeypatch, bundle):
+    machine(monkeypatch, ORIN, ("onnxruntime-cuda", "onnxruntime-cpu"))
+    options = SessionOptions(provider_options={"enable_cuda_graph": "1"})
+
+    with pytest.raises(ConfigError, match=r"found none named; add --backend onnxruntime-cuda or onnxruntime-tensorrt"):
+        choose(bundle, options=options)
+    with pytest.raises(ConfigError, match=r"no provider options for backend onnxruntime-cpu"):
+        choose(bundle, "onnxruntime-cpu", options=options)
+    assert choose(bundle, "onnxruntime-cuda", options=options)[1] == "onnxruntime-cuda"
