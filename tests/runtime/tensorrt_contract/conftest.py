@@ -8,12 +8,13 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorrt_contract.double import double_of
 
-from quillrt.runtime import cuda, device, tensorrt_api, trt, trt_build  # noqa: F401 - `perform` looks them over
+from quillrt.runtime import cuda, device, tensorrt_api, trt, trt_build, trt_refit  # noqa: F401 - `perform` looks them over
 
 GPU = device.Gpu("Orin", "8.7", "12.6", 8 << 30)
 
@@ -25,12 +26,14 @@ class Stage:
     Attributes:
         family: which of ``tensorrt_api.FAMILIES`` it is.
         real: its real bindings.
+        folder: an empty one.
     """
 
     family: str
     real: Any
     monkeypatch: Any
     stand_ins: Any
+    folder: Path
 
     def perform(self, answers: dict[str, Any]) -> Any:
         """Put doubles with these preset answers in TensorRT's place, and return the double of the module."""
@@ -50,11 +53,11 @@ class Stage:
 
 
 @pytest.fixture
-def stage(monkeypatch, stand_ins):
+def stage(monkeypatch, stand_ins, tmp_path):
     release = os.environ.get("TENSORRT_CONTRACT")
     if release is None:
-        return Stage("tensorrt-rtx", pytest.importorskip("tensorrt_rtx"), monkeypatch, stand_ins)
+        return Stage("tensorrt-rtx", pytest.importorskip("tensorrt_rtx"), monkeypatch, stand_ins, tmp_path)
     monkeypatch.setitem(sys.modules, "tensorrt_libs", None)  # the real libraries, which the bindings would load
     real = import_module("tensorrt_bindings")
     assert real.__version__.startswith(f"{release}.")
-    return Stage("tensorrt", real, monkeypatch, stand_ins)
+    return Stage("tensorrt", real, monkeypatch, stand_ins, tmp_path)
