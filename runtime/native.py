@@ -17,10 +17,10 @@ from .errors import BackendUnavailable, BundleError
 from .manifest import Entry
 from .progress import Phases, no_phases
 from .tensorrt_api import load
-from .timing_cache import default_path
 from .trt_build import BuiltEngine, build_engine
 from .trt_layers import LayerInfo
 from .trt_refit import refit
+from .trt_timing import default_path
 from .versions import versions
 
 

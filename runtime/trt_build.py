@@ -21,8 +21,8 @@ from .device import Gpu, find_gpus
 from .errors import BackendUnavailable, BuildError, ConfigError
 from .progress import Phases, no_phases
 from .tensorrt_api import TensorRT, load
-from .timing_cache import TimingCache
 from .trt_layers import LayerInfo, read_layers
+from .trt_timing import TimingCache
 
 # TensorRT-RTX's portable engines: Ampere and later (its manual, "CPU-Only AOT and TensorRT-RTX Engines"). Turing (7.5)
 # comes on request only: TensorRT-RTX has no FP32 matrix product for it, and the others would pay for its sake.

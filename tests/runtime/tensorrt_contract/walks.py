@@ -6,10 +6,10 @@ A walk needs answers only where an object of the right type would not do: a coun
 import numpy as np
 import pytest
 
-from quillrt.runtime.errors import BackendUnavailable, BuildError, BundleError, ConfigError
-from quillrt.runtime.trt import TensorRTRTXSession, TensorRTSession
 from quillrt.runtime.build_options import BuildOptions, Profile
+from quillrt.runtime.errors import BackendUnavailable, BuildError, BundleError, ConfigError
 from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.trt import TensorRTRTXSession, TensorRTSession
 from quillrt.runtime.trt_build import build_engine
 from quillrt.runtime.trt_refit import refit
 
