@@ -1,0 +1,81 @@
+"""The verb build, with TensorRT-RTX's real builder, which needs no GPU."""
+
+import json
+import shutil
+
+import pytest
+
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.pretrained import find
+
+pytestmark = pytest.mark.tensorrt
+pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+ENGINE = "model.int8.tensorrt-rtx.engine"
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return shutil.copy(find("digits", ".quill"), tmp_path / "digits.quill")
+
+
+def engines(result):
+    code, out, _ = result
+    assert code == 0
+    return json.loads(out)["engines"]
+
+
+def test_an_engine_is_built_once(quillrt, bundle):
+    (first,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", "--json"))
+    (again,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", "--json"))
+    assert (first["file"], first["precision"], first["products"]) == (ENGINE, "int8", {"int8": 8})
+    assert (first["built_now"], again["built_now"]) == (True, False)
+    assert first["sha256"] == again["sha256"]
+
+
+def test_other_options_are_another_engine(quillrt, bundle):
+    (first,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", "--json"))
+    both = ("--shapes", "1:8:64", "--shapes", "65:128:256")
+    (other,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", *both, "--json"))
+    assert other["built_now"]
+    assert other["bytes"] > first["bytes"]  # a set of kernels for each profile
+    assert other["products"] == {"int8": 16}
+
+
+def test_write_replaces_the_engine_and_nothing_else(quillrt, bundle):
+    before = Bundle.open(bundle)
+    shapes = ("--shapes", "1x1x28x28:2x1x28x28:4x1x28x28", "--precision", "int8")
+    (built,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", *shapes, "--write", "--json"))
+    after = Bundle.open(bundle)
+    assert {entry.path for entry in after.entries} == {entry.path for entry in before.entries}
+    changed = [e for e in after.entries if e not in before.entries]
+    assert [(e.path, e.sha256) for e in changed] == [(ENGINE, built["sha256"])]
+    assert changed[0].built_for["options"]["profiles"][0]["largest"] == [4, 1, 28, 28]
+
+
+@pytest.mark.parametrize(
+    ("options", "phrase"),
+    [
+        (("--shapes", "1x3x28x28"), "expected shapes Nx1x28x28 for the input 'image', found 1x3x28x28"),
+        (("--shapes", "28x28"), "expected shapes Nx1x28x28 for the input 'image', found 28x28"),
+        (("--workspace", "0.001"), "no tactics to implement the operation within workspace limit"),
+        (("--version-compatible",), "cannot build with --version-compatible: its engines run on the version"),
+        (("--hardware-compatibility", "ampere-plus"), "cannot build with --hardware-compatibility"),
+        (("--dla-core", "0"), "cannot build with --dla-core: it runs on GPUs alone"),
+        (("--timing-cache", "t.cache"), "has no use for a timing cache"),
+        (("--compute-capability", "9.0"), "builds for compute capability 7.5, "),
+        (("--precision", "fp8"), "expected a fp8 graph for tensorrt-rtx in"),
+        (("--backend", "openvino"), "expected a backend out of tensorrt, tensorrt-rtx, found 'openvino'"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(quillrt, bundle, options, phrase):
+    code, out, err = quillrt("build", "-q", bundle, "--backend", "tensorrt-rtx", *options)
+    assert (code, out) == (1, "")
+    assert err.startswith("quillrt: error: ")
+    assert err.count("\n") == 1
+    assert phrase in err
+
+
+def test_a_pretrained_bundle_is_not_written_to(quillrt):
+    code, _, err = quillrt("build", "models:digits", "--write")
+    assert code == 1
+    assert "expected a bundle of yours to --write to, found models:digits" in err
