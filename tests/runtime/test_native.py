@@ -1,0 +1,158 @@
+"""Engines built on first use and kept; the builder itself is a stand-in, real ones are in test_trt_build."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from quillrt.runtime import native, select, trt_build
+from quillrt.runtime.build_options import BuildOptions
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for
+from quillrt.runtime.cache import NO_CACHE, Cache
+from quillrt.runtime.device import Device, Gpu
+from quillrt.runtime.errors import BackendUnavailable, BuildError, BundleError
+from quillrt.runtime.manifest import Manifest
+from quillrt.runtime.native import built_engine, engine_file, with_weights
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.select import open_fitting
+from quillrt.runtime.tensorrt_api import Log, TensorRT
+from quillrt.runtime.trt_layers import LayerInfo
+
+ORIN = Gpu("Orin", "8.7", "12.6", 8 << 30)
+LAYER = LayerInfo("conv", "correlation", "int8", ("conv1",))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """An Orin with TensorRT 10.3, whose builder notes what it built; change ``machine.gpu`` or ``machine.refuses``."""
+
+    class Machine:
+        gpu, refuses, version = ORIN, (), "10.3.0"
+
+        def build(self, onnx, family, options, timings, phases):
+            self.built.append((onnx, options, timings))
+            if onnx in self.refuses:
+                raise BuildError(f"{family} refused {onnx.decode()}")
+            phases("Building Engine", 1, 1)
+            fits = (self.gpu.compute_capability,)
+            engine = b"engine of " + onnx
+            return trt_build.BuiltEngine(engine, family, self.version, fits, 2.5, (LAYER,), options, self.gpu.name)
+
+    machine = Machine()
+    machine.built = []
+
+    def load(family):
+        return TensorRT(family, object(), machine.version, Log(), None)
+
+    for module in (native, select):
+        monkeypatch.setattr(module, "load", load)
+    monkeypatch.setattr(native, "find_gpus", lambda: (machine.gpu,))
+    monkeypatch.setattr(native, "build_engine", machine.build)
+    monkeypatch.setattr(select, "describe_device", lambda: Device("cpu", "aarch64", 6, (), (machine.gpu,), None))
+    monkeypatch.setattr(select, "why_unavailable", lambda name: None if name == "tensorrt" else f"no {name}")
+    monkeypatch.setattr(select, "open_session", lambda name, model, spec, options: model)
+    return machine
+
+
+def graph(precision, name=None):
+    name = name or precision.value
+    return entry_for(name.encode(), f"model.{name}.onnx", "onnx", precision=precision, typed_for=("tensorrt",))
+
+
+def bundle_of(quadrants, *files):
+    manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
+    return Bundle(Path("model.quill"), manifest, {entry.path: data for entry, data in files}, "")
+
+
+def test_first_use_builds_the_likely_fastest_and_the_next_takes_it(machine, quadrants, tmp_path):
+    bundle = bundle_of(quadrants, graph(Precision.FP32), graph(Precision.INT8), graph(Precision.FP8))
+    cache, said = Cache(tmp_path / "cache"), []
+    for _ in range(2):
+        session, entry, backend = open_fitting(bundle, cache=cache, say=said.append)
+        assert (session, entry.path, backend) == (b"engine of int8", "model.int8.onnx", "tensorrt")  # no FP8 before 8.9
+    assert [onnx for onnx, *_ in machine.built] == [b"int8"]
+    assert [line for line in said if " in 2.5 s" in line] == [
+        "built in 2.5 s",
+        "taken from the cache, built once in 2.5 s",
+    ]
+
+
+def test_an_engine_in_the_bundle_that_fits_comes_first(machine, quadrants):
+    built, _ = built_engine(NO_CACHE, *graph(Precision.INT8), "tensorrt")
+    machine.built.clear()
+    file = engine_file(graph(Precision.INT8)[0], built)
+    bundle = bundle_of(quadrants, graph(Precision.INT8), file)
+    assert open_fitting(bundle)[1].path == "model.int8.tensorrt.sm87.engine"
+    assert not machine.built
+    machine.gpu = Gpu("H100", "9.0", "13.0", 80 << 30)
+    assert open_fitting(bundle)[1].path == "model.int8.onnx"
+    assert len(machine.built) == 1
+
+
+def test_a_precision_that_does_not_build_gives_way_to_the_next(machine, quadrants):
+    machine.refuses = (b"int8",)
+    bundle = bundle_of(quadrants, graph(Precision.FP32), graph(Precision.INT8))
+    assert open_fitting(bundle, "tensorrt")[0] == b"engine of fp32"
+    machine.refuses = (b"int8", b"fp32")
+    with pytest.raises(BackendUnavailable, match="tensorrt refused int8; tensorrt refused fp32"):
+        open_fitting(bundle, "tensorrt")
+
+
+@pytest.mark.parametrize("change", ["gpu", "driver", "version", "options", "graph"])
+def test_what_an_engine_depends_on_makes_another(machine, tmp_path, change):
+    cache = Cache(tmp_path / "cache")
+    entry, onnx = graph(Precision.INT8)
+    assert built_engine(cache, entry, onnx, "tensorrt")[1]
+    assert not built_engine(cache, entry, onnx, "tensorrt")[1]
+    options = BuildOptions()
+    if change == "gpu":
+        machine.gpu = replace(ORIN, compute_capability="9.0")
+    elif change == "driver":
+        machine.gpu = replace(ORIN, driver="13.0")
+    elif change == "version":
+        machine.version = "10.4.0"
+    elif change == "options":
+        options = BuildOptions(tf32=True)
+    else:
+        entry, onnx = graph(Precision.INT8, "retrained")
+    assert built_engine(cache, entry, onnx, "tensorrt", options)[1]
+
+
+def test_what_is_kept_comes_back_whole(machine, tmp_path):
+    cache, options = Cache(tmp_path / "cache"), BuildOptions(refit=True)
+    first, _ = built_engine(cache, *graph(Precision.INT8), "tensorrt", options)
+    again, _ = built_engine(cache, *graph(Precision.INT8), "tensorrt", options)
+    assert again == first
+
+
+def test_builds_share_their_timings(machine):
+    built_engine(NO_CACHE, *graph(Precision.INT8), "tensorrt")
+    built_engine(NO_CACHE, *graph(Precision.FP32), "tensorrt", timing_cache=Path("mine"))
+    assert machine.built[0][2].parent.name == "timing"
+    assert machine.built[1][2] == Path("mine")
+
+
+class TestStripped:
+    @pytest.fixture
+    def stripped(self, machine):
+        built, _ = built_engine(NO_CACHE, *graph(Precision.INT8), "tensorrt", BuildOptions(strip=True))
+        return engine_file(graph(Precision.INT8)[0], built)
+
+    def test_weights_come_from_the_bundles_graph(self, monkeypatch, quadrants, stripped):
+        monkeypatch.setattr(native, "refit", lambda engine, onnx, family: engine + b" with " + onnx)
+        bundle = bundle_of(quadrants, graph(Precision.FP32), graph(Precision.INT8), stripped)
+        assert open_fitting(bundle)[0] == b"engine of int8 with int8"
+
+    def test_without_the_graph_it_is_refused(self, quadrants, stripped):
+        bundle = bundle_of(quadrants, graph(Precision.FP32), stripped)
+        with pytest.raises(BundleError, match=r"expected the graph of model\.int8\.tensorrt\.sm87\.engine"):
+            with_weights(bundle, stripped[0], "tensorrt", NO_CACHE)
+
+
+def test_an_engine_with_host_code_runs_when_its_backend_is_named(machine, quadrants):
+    built, _ = built_engine(NO_CACHE, *graph(Precision.INT8), "tensorrt", BuildOptions(version_compatible=True))
+    bundle = bundle_of(quadrants, engine_file(graph(Precision.INT8)[0], built))
+    with pytest.raises(BackendUnavailable, match="runs code out of the bundle"):
+        open_fitting(bundle)
+    assert open_fitting(bundle, "tensorrt")[0] == b"engine of int8"
