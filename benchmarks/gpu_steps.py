@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from quillrt.runtime.cuda import CudaPython, PyCuda
+from quillrt.runtime.cuda import PyCuda
+from quillrt.runtime.cuda_python import CudaPython
 from quillrt.runtime.errors import BackendUnavailable, BuildError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Entry

@@ -127,7 +127,7 @@ def _graphs(bundle: Bundle, family: str, precisions: list[str] | None) -> list[E
     found = buildable(bundle, family)
     held = ", ".join(entry.precision.value for entry in found if entry.precision)
     if precisions is None:
-        reasons = [gpus and cannot_build(entry.precision, gpus[0]) for entry in found]
+        reasons = [cannot_build(entry.precision, gpus[0]) if gpus else None for entry in found]
         for entry, reason in zip(found, reasons, strict=True):
             if not reason:
                 return [entry]

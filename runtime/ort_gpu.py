@@ -31,6 +31,7 @@ class CudaSession(CpuSession):
     (``enable_cuda_graph``).
     """
 
+    _bindings: Bindings | None
     name = "onnxruntime-cuda"
     provider = "CUDAExecutionProvider"
     needs = "CUDA or cuDNN libraries"
@@ -64,7 +65,7 @@ class CudaSession(CpuSession):
 
     def _open(self, model: bytes, options: SessionOptions) -> Any:
         self._tuning = parse_options(self.name, options.provider_options)
-        self._bindings: Bindings | None = None
+        self._bindings = None
         _preload()
         session = self._place(model, options, {**self.provider_options(model, options), **self._tuning.provider})
         if self._tuning.io_binding:

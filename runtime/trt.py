@@ -149,7 +149,10 @@ class TensorRTSession(Session):
         profile = profile_for(self._engine.profiles, len(batch))
         images, lane = batch[: self._engine.profiles[profile].largest], self._lane(profile)
         return layer_times(
-            self._engine.tensorrt, lambda profiler: lane.run_with(profiler, images, queries), queries, self.layers()
+            self._engine.tensorrt.module,
+            lambda profiler: lane.run_with(profiler, images, queries),
+            queries,
+            self.layers(),
         )
 
     def close(self) -> None:

@@ -60,21 +60,21 @@ def _layer(layer: dict[str, Any]) -> LayerInfo | None:
 
 
 def layer_times(
-    tensorrt: TensorRT, run: Callable[[Any], None], queries: int, layers: Sequence[LayerInfo]
+    trt: Any, run: Callable[[Any], None], queries: int, layers: Sequence[LayerInfo]
 ) -> tuple[LayerTime, ...]:
     """Return each layer's time in the order in which they run.
 
     Args:
-        tensorrt: whose layers.
+        trt: TensorRT's module.
         run: is called with an ``IProfiler`` and runs ``queries`` queries under it.
         queries: over which to take the mean.
         layers: what the engine tells of its kernels.
     """
     total: defaultdict[str, float] = defaultdict(float)
 
-    class Profiler(tensorrt.module.IProfiler):  # type: ignore[misc]
+    class Profiler(trt.IProfiler):  # type: ignore[misc]
         def __init__(self) -> None:
-            tensorrt.module.IProfiler.__init__(self)  # pybind11 wants its own constructor called
+            trt.IProfiler.__init__(self)  # pybind11 wants its own constructor called
 
         def report_layer_time(self, layer_name: str, ms: float) -> None:
             total[layer_name] += ms

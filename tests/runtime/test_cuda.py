@@ -7,7 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from quillrt.runtime.cuda import CudaPython, PyCuda, open_cuda
+from quillrt.runtime.cuda import PyCuda, open_cuda
+from quillrt.runtime.cuda_python import CudaPython
 from quillrt.runtime.device import find_gpus
 from quillrt.runtime.errors import BackendUnavailable
 
