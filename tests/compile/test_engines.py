@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from quillrt.compile import engines
 from quillrt.compile.engines import attest, build_engines
 from quillrt.compile.fp16 import to_fp16
 from quillrt.compile.names import clean
 from quillrt.compile.quantize import TENSORRT, quantize
+from quillrt.runtime import native
 from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.cache import Cache
 from quillrt.runtime.errors import BuildError
@@ -62,7 +62,7 @@ def test_a_builder_that_lists_no_kernels_attests_nothing(int8) -> None:
 
 
 def test_an_engine_in_another_precision_is_refused_unless_allowed(int8, monkeypatch) -> None:
-    monkeypatch.setattr(engines, "build_engine", lambda data, family: built(Conv="fp32", Gemm="int8"))
+    monkeypatch.setattr(native, "build_engine", lambda *given: built(Conv="fp32", Gemm="int8"))
     graph = entry_for(int8, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt-rtx",))
     with pytest.raises(BuildError, match=r"90% of .* in int8, found 8%: fp32 1,296, int8 108; .*--allow-fallback"):
         build_engines([graph], [Precision.INT8], ["tensorrt-rtx"])
@@ -75,7 +75,7 @@ def test_an_engine_in_another_precision_is_refused_unless_allowed(int8, monkeypa
 def test_an_engine_that_is_kept_is_not_built_again(int8, monkeypatch, tmp_path) -> None:
     pytest.importorskip("tensorrt_rtx")
     calls = []
-    monkeypatch.setattr(engines, "build_engine", lambda *given: calls.append(given) or built(Conv="int8", Gemm="int8"))
+    monkeypatch.setattr(native, "build_engine", lambda *given: calls.append(given) or built(Conv="int8", Gemm="int8"))
     entry = entry_for(int8, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt-rtx",))
     first, second = (
         build_engines([entry], [Precision.INT8], ["tensorrt-rtx"], cache=Cache(tmp_path)) for _ in range(2)

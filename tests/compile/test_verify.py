@@ -133,7 +133,7 @@ def test_each_engine_has_its_own_reason(monkeypatch, quadrants):
 
     found = verify(Bundle(Path("m"), manifest, {entry.path: data for entry, data in files}, ""), images_of(1))
 
-    assert [v.reason[:30] for v in found] == ["", "9.8 is built by tensorrt 9.8, ", "9.9 is built by tensorrt 9.9, "]
+    assert [v.reason[:28] for v in found] == ["", "9.8 is for tensorrt 9.8, thi", "9.9 is for tensorrt 9.9, thi"]
     assert [v.n for v in found] == [4, 0, 0]
 
 
