@@ -8,10 +8,10 @@ from pathlib import Path
 
 from quillrt.runtime.backends import BACKENDS, BY_NAME, open_session, why_unasked, why_unavailable
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
+from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, QuillError
 from quillrt.runtime.ort_options import OPTIONS, check_options
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.select import candidates, why_not
+from quillrt.runtime.select import candidates, model_of, why_not
 from quillrt.runtime.session import Session, SessionOptions
 from quillrt.runtime.spec import ModelSpec
 
@@ -91,7 +91,13 @@ def bundle_contestants(bundle: Bundle, asked: Collection[str] = ()) -> list[Cont
                 entry, reason = next((pair for pair in judged if pair[1] is None), judged[0])
                 if backend in BY_NAME and backend not in asked:
                     reason = why_unasked(backend)
-                found.append(Contestant(backend, precision.value, spec, bundle.read(entry), reason))
+                model = bundle.read(entry)
+                if reason is None:
+                    try:
+                        model = model_of(bundle, entry, backend)
+                    except QuillError as error:
+                        reason = str(error)
+                found.append(Contestant(backend, precision.value, spec, model, reason))
         if not candidates(bundle, backend):
             reason = why_unavailable(backend) or f"{bundle.path.name} holds no file for {backend}"
             found.append(Contestant(backend, None, spec, reason=reason))

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quillrt.cli.verbs import Option, flag
+
 if TYPE_CHECKING:
-    from quillrt.cli.verbs import Option
     from quillrt.runtime.build_options import BuildOptions
 
 _MIB = 2**20
 
 
-def _flag(kind: Any, *names: str, **settings: Any) -> Any:
-    return Annotated[kind, typer.Option(*names, **settings)]
-
-
-# By field of BuildOptions; two are written in another unit or form than they are kept in.
+# By field of BuildOptions; three are written in another form than they are kept in.
 BUILD: dict[str, Option] = {
     "profiles": (
-        _flag(
+        flag(
             list[str] | None,
             "--shapes",
             metavar="MIN:OPT:MAX",
@@ -31,40 +28,40 @@ BUILD: dict[str, Option] = {
         None,
     ),
     "workspace_bytes": (
-        _flag(float | None, "--workspace", help="MiB a kernel may use beside its tensors."),
+        flag(float | None, "--workspace", help="MiB a kernel may use beside its tensors."),
         None,
     ),
     "optimization_level": (
-        _flag(int | None, "--optimization-level", help="0 (quickest build) to 5 (longest search)."),
+        flag(int | None, "--optimization-level", help="0 (quickest build) to 5 (longest search)."),
         None,
     ),
-    "tf32": (_flag(bool, "--tf32", help="Let FP32 products round to TF32, on Ampere and later."), False),
-    "sparsity": (_flag(bool, "--sparsity", help="Use kernels for weights with two zeros in four."), False),
+    "tf32": (flag(bool, "--tf32", help="Let FP32 products round to TF32, on Ampere and later."), False),
+    "sparsity": (flag(bool, "--sparsity", help="Use kernels for weights with two zeros in four."), False),
     "version_compatible": (
-        _flag(bool, "--version-compatible", help="Later TensorRT versions run the engine, too; it is slower."),
+        flag(bool, "--version-compatible", help="Later TensorRT versions run the engine, too; it is slower."),
         False,
     ),
     "hardware_compatibility": (
-        _flag(
+        flag(
             str | None,
             "--hardware-compatibility",
             help="ampere-plus or same-compute-capability: other GPUs run the engine, too; it is slower.",
         ),
         None,
     ),
-    "refit": (_flag(bool, "--refit", help="Weights of the engine can be replaced."), False),
+    "refit": (flag(bool, "--refit", help="Weights of the engine can be replaced."), False),
     "strip": (
-        _flag(bool, "--strip", help="Leave out the weights; they are put back from the bundle's graph on loading."),
+        flag(bool, "--strip", help="Leave out the weights; they are put back from the bundle's graph on loading."),
         False,
     ),
-    "dla_core": (_flag(int | None, "--dla-core", help="Run on this deep learning accelerator of a Jetson."), None),
-    "gpu_fallback": (_flag(bool, "--gpu-fallback", help="The GPU runs what the accelerator cannot."), False),
+    "dla_core": (flag(int | None, "--dla-core", help="Run on this deep learning accelerator of a Jetson."), None),
+    "gpu_fallback": (flag(bool, "--gpu-fallback", help="The GPU runs what the accelerator cannot."), False),
     "max_aux_streams": (
-        _flag(int | None, "--max-aux-streams", help="Streams for kernels beside the main one."),
+        flag(int | None, "--max-aux-streams", help="Streams for kernels beside the main one."),
         None,
     ),
     "compute_capabilities": (
-        _flag(
+        flag(
             list[str] | None,
             "--compute-capability",
             metavar="N.N",
@@ -72,7 +69,7 @@ BUILD: dict[str, Option] = {
         ),
         None,
     ),
-    "verbosity": (_flag(str, "--verbosity", help="What an engine tells: detailed, layer-names or none."), "detailed"),
+    "verbosity": (flag(str, "--verbosity", help="What an engine tells: detailed, layer-names or none."), "detailed"),
 }
 TimingCache = Annotated[
     Path | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,12 +11,8 @@ from quillrt.cli.console import note, phase_bars, print_json, print_table
 from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import Cached, Config, Debug, Json, Quiet, cache_of
 from quillrt.cli.verbs import with_options
-from quillrt.runtime.errors import BackendUnavailable, ConfigError
+from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.pretrained import PREFIX
-
-if TYPE_CHECKING:
-    from quillrt.runtime.bundle import Bundle
-    from quillrt.runtime.manifest import Entry
 
 
 @with_options(BUILD)
@@ -41,31 +37,35 @@ def build(
     """Build engines of a bundle's graphs for this device; run takes them from the cache, or from the bundle."""
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.bundle_writer import with_files, write_bundle
-    from quillrt.runtime.native import built_engine, engine_file
+    from quillrt.runtime.native import builder_here, built_engine, engine_file, graphs_to_build
+    from quillrt.runtime.precision import Precision
 
     options = build_options(chosen)
-    opened = Bundle.open(bundle.path)
     if write and bundle.given.startswith(PREFIX):
         raise ConfigError(f"expected a bundle of yours to --write to, found {bundle}; copy {bundle.path} and give that")
-    family = _family(backend)
+    if not write and (options.changed or not cached):
+        what = f"other settings than the defaults ({', '.join(options.changed)})" if options.changed else "--no-cache"
+        raise ConfigError(f"expected --write beside {what}, for run would not find the engine; add it, or leave it out")
+    opened = Bundle.open(bundle.path)
+    family = builder_here(backend)
     files, rows = [], []
-    for graph in _graphs(opened, family, precision):
+    for graph in graphs_to_build(opened, family, [Precision.parse(name) for name in precision or ()]):
         note(f"{graph.path}: building for {family}", quiet)
         with phase_bars(quiet) as phases:
             built, built_now = built_engine(
                 cache_of(cached), graph, opened.read(graph), family, options, timing_cache, phases
             )
-        file = engine_file(graph, built)
-        files.append(file)
+        entry, engine = engine_file(graph, built)
+        files.append((entry, engine))
         rows.append(
             {
-                "file": file[0].path,
-                "precision": graph.precision.value if graph.precision else "",
-                "bytes": file[0].size,
-                "sha256": file[0].sha256,
+                "file": entry.path,
+                "precision": entry.precision and entry.precision.value,
+                "bytes": entry.size,
+                "sha256": entry.sha256,
                 "seconds": round(built.seconds, 3),
                 "built_now": built_now,
-                **file[0].built_for,
+                **entry.built_for,
             }
         )
     if write:
@@ -89,62 +89,6 @@ def build(
             for row in rows
         ],
     )
-
-
-def _family(asked: str | None) -> str:
-    """Return the TensorRT to build with.
-
-    Raises:
-        ConfigError: no family is called ``asked``.
-        BackendUnavailable: none can build here.
-    """
-    from quillrt.runtime.native import why_no_builder
-    from quillrt.runtime.tensorrt_api import FAMILIES
-
-    if asked is not None and asked not in FAMILIES:
-        raise ConfigError(
-            f"expected a backend out of {', '.join(FAMILIES)}, found {asked!r}; others open ONNX as it is"
-        )
-    reasons = {family: why_no_builder(family) for family in ([asked] if asked else FAMILIES)}
-    for family, reason in reasons.items():
-        if reason is None:
-            return family
-    raise BackendUnavailable(f"no engine can be built here: {'; '.join(map(str, reasons.values()))}")
-
-
-def _graphs(bundle: Bundle, family: str, precisions: list[str] | None) -> list[Entry]:
-    """Return the graphs to build engines of.
-
-    Raises:
-        BackendUnavailable: the bundle has none, none of a precision asked for, or none that this GPU computes.
-    """
-    from quillrt.runtime.device import describe_device
-    from quillrt.runtime.engine_fit import cannot_build
-    from quillrt.runtime.precision import Precision
-    from quillrt.runtime.select import buildable
-
-    gpus = describe_device().gpus
-    found = buildable(bundle, family)
-    held = ", ".join(entry.precision.value for entry in found if entry.precision)
-    if precisions is None:
-        reasons = [cannot_build(entry.precision, gpus[0]) if gpus else None for entry in found]
-        for entry, reason in zip(found, reasons, strict=True):
-            if not reason:
-                return [entry]
-        why = "; ".join(filter(None, reasons)) or "it holds no graph for it"
-        raise BackendUnavailable(f"{bundle.path} has nothing that {family} can build here: {why}; compile again")
-    chosen = []
-    for name in precisions:
-        precision = Precision.parse(name)
-        entries = buildable(bundle, family, precision)
-        if not entries:
-            raise BackendUnavailable(
-                f"expected a {name} graph for {family} in {bundle.path}, found {held or 'none'}; compile again with it"
-            )
-        if gpus and (reason := cannot_build(precision, gpus[0])):
-            raise BackendUnavailable(f"{family} cannot build {entries[0].path} here: {reason}")
-        chosen.append(entries[0])
-    return chosen
 
 
 VERBS = (build,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from quillrt.runtime.progress import Phases, Track, no_phases, no_progress
@@ -45,24 +45,38 @@ def tracker(quiet: bool) -> Track:
 
 @contextmanager
 def phase_bars(quiet: bool) -> Iterator[Phases]:
-    """Give what draws a bar for each phase under way on stderr, if that is a terminal and not ``quiet``."""
+    """Give what draws a bar for each phase under way on stderr, if that is a terminal and not ``quiet``.
+
+    Nothing is drawn, and rich is not loaded, before the first phase: most runs have none.
+    """
     if quiet or not sys.stderr.isatty():
         yield no_phases
         return
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
+    with ExitStack() as drawn:
+        yield _PhaseBars(drawn)
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, TaskID] = {}
 
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = progress.add_task(phase, total=total)
-            progress.update(tasks[phase], completed=done)
-            if done >= total:
-                progress.remove_task(tasks.pop(phase))
+class _PhaseBars:
+    """A bar for each phase under way, as long as ``drawn`` is open."""
 
-        yield show
+    def __init__(self, drawn: ExitStack) -> None:
+        self._drawn = drawn
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if self._bars is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bars = self._drawn.enter_context(Progress(console=Console(stderr=True), transient=True))
+        if done >= total:
+            if phase in self._tasks:
+                self._bars.remove_task(self._tasks.pop(phase))
+            return
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bars.add_task(phase, total=total)
+        self._bars.update(self._tasks[phase], completed=done)
 
 
 def _bar(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:

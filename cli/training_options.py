@@ -10,16 +10,11 @@ import typer
 
 from quillrt.cli.model_files import ModelFile, checkpoint_file
 from quillrt.cli.options import Config, DataRoot, Debug, Json, Quiet, Seed
-from quillrt.cli.verbs import Option
+from quillrt.cli.verbs import Option, flag
 from quillrt.runtime.errors import ConfigError
 from quillrt.train.config import CLASS_WEIGHTS, DEVICES, OPTIMIZERS, TrainConfig
 from quillrt.train.policies import POLICIES, Augmentation, policy
 from quillrt.train.schedules import SCHEDULES
-
-
-def _flag(kind: Any, *names: str, **settings: Any) -> Any:
-    return Annotated[kind, typer.Option(*names, **settings)]
-
 
 _AMOUNTS = ", ".join(field.name for field in fields(Augmentation))
 AUGMENT = Annotated[str, typer.Option("--augment", help="How images are varied: " + ", ".join(POLICIES) + ".")]
@@ -36,61 +31,61 @@ DENOISE = Annotated[
 ]
 _D = TrainConfig
 _SETTINGS: dict[str, Option] = {
-    "epochs": (_flag(int, "--epochs", help="Passes over the training images."), _D.epochs),
-    "batch_size": (_flag(int, "--batch-size", help="Images per step, over all processes."), _D.batch_size),
-    "optimizer": (_flag(str, "--optimizer", help=", ".join(OPTIMIZERS) + "."), _D.optimizer),
-    "lr": (_flag(float, "--lr", help="Highest learning rate."), _D.lr),
-    "momentum": (_flag(float, "--momentum", help="Momentum of sgd."), _D.momentum),
-    "nesterov": (_flag(bool, "--nesterov", help="Let sgd look ahead."), _D.nesterov),
-    "weight_decay": (_flag(float, "--weight-decay", help="Pull of the weights to zero."), _D.weight_decay),
-    "schedule": (_flag(str, "--schedule", help="Learning rate: " + ", ".join(SCHEDULES) + "."), _D.schedule),
-    "warmup": (_flag(float, "--warmup", help="Epochs over which the learning rate rises."), _D.warmup),
+    "epochs": (flag(int, "--epochs", help="Passes over the training images."), _D.epochs),
+    "batch_size": (flag(int, "--batch-size", help="Images per step, over all processes."), _D.batch_size),
+    "optimizer": (flag(str, "--optimizer", help=", ".join(OPTIMIZERS) + "."), _D.optimizer),
+    "lr": (flag(float, "--lr", help="Highest learning rate."), _D.lr),
+    "momentum": (flag(float, "--momentum", help="Momentum of sgd."), _D.momentum),
+    "nesterov": (flag(bool, "--nesterov", help="Let sgd look ahead."), _D.nesterov),
+    "weight_decay": (flag(float, "--weight-decay", help="Pull of the weights to zero."), _D.weight_decay),
+    "schedule": (flag(str, "--schedule", help="Learning rate: " + ", ".join(SCHEDULES) + "."), _D.schedule),
+    "warmup": (flag(float, "--warmup", help="Epochs over which the learning rate rises."), _D.warmup),
     "layer_decay": (
-        _flag(float, "--layer-decay", help="Factor on the learning rate from each layer to the one before."),
+        flag(float, "--layer-decay", help="Factor on the learning rate from each layer to the one before."),
         _D.layer_decay,
     ),
     "label_smoothing": (
-        _flag(float, "--label-smoothing", help="Share of the target spread over all classes."),
+        flag(float, "--label-smoothing", help="Share of the target spread over all classes."),
         _D.label_smoothing,
     ),
     "class_weights": (
-        _flag(str, "--class-weights", help=", ".join(CLASS_WEIGHTS) + ": each class counts the same."),
+        flag(str, "--class-weights", help=", ".join(CLASS_WEIGHTS) + ": each class counts the same."),
         _D.class_weights,
     ),
     "mse_share": (
-        _flag(float, "--mse-share", help="Share of the squared error in the loss; the rest is cross entropy."),
+        flag(float, "--mse-share", help="Share of the squared error in the loss; the rest is cross entropy."),
         _D.mse_share,
     ),
-    "clip_norm": (_flag(float, "--clip-norm", help="Largest norm of the gradient; 0: any."), _D.clip_norm),
-    "ema": (_flag(float, "--ema", help="Decay of a moving average of the weights, as 0.999; 0: none."), _D.ema),
+    "clip_norm": (flag(float, "--clip-norm", help="Largest norm of the gradient; 0: any."), _D.clip_norm),
+    "ema": (flag(float, "--ema", help="Decay of a moving average of the weights, as 0.999; 0: none."), _D.ema),
     "patience": (
-        _flag(int, "--patience", help="Stop after so many epochs without a better validation accuracy; 0: never."),
+        flag(int, "--patience", help="Stop after so many epochs without a better validation accuracy; 0: never."),
         _D.patience,
     ),
-    "amp": (_flag(bool, "--amp", help="Products in bfloat16: faster where the processor has them."), _D.amp),
-    "torch_compile": (_flag(bool, "--torch-compile", help="Train through torch.compile."), _D.torch_compile),
+    "amp": (flag(bool, "--amp", help="Products in bfloat16: faster where the processor has them."), _D.amp),
+    "torch_compile": (flag(bool, "--torch-compile", help="Train through torch.compile."), _D.torch_compile),
     "seed": (Seed, _D.seed),
-    "device": (_flag(str, "--device", help=", ".join(DEVICES) + "; auto takes a GPU if there is one."), _D.device),
+    "device": (flag(str, "--device", help=", ".join(DEVICES) + "; auto takes a GPU if there is one."), _D.device),
 }
 _AUGMENTATION: dict[str, Option] = {"augment": (AUGMENT, "none"), "vary": (VARY, None)}
 _DATA: dict[str, Option] = {
     "data_root": (DataRoot, None),
     "classes": (
-        _flag(str | None, "--classes", metavar="A,B,C", help="Use these labels of the data set only, in this order."),
+        flag(str | None, "--classes", metavar="A,B,C", help="Use these labels of the data set only, in this order."),
         None,
     ),
     "per_class": (
-        _flag(int | None, "--per-class", min=1, help="Train on this many images of each class, drawn by --seed."),
+        flag(int | None, "--per-class", min=1, help="Train on this many images of each class, drawn by --seed."),
         None,
     ),
     "synthetic": (
-        _flag(Path | None, "--synthetic", help="Folder of quillrt synthesize: its images join the training part."),
+        flag(Path | None, "--synthetic", help="Folder of quillrt synthesize: its images join the training part."),
         None,
     ),
 }
 _TEACHING: dict[str, Option] = {
     "teacher": (
-        _flag(
+        flag(
             ModelFile | None,
             "--teacher",
             parser=checkpoint_file,
@@ -99,20 +94,18 @@ _TEACHING: dict[str, Option] = {
         ),
         None,
     ),
-    "teacher_weight": (_flag(float, "--teacher-weight", min=0, max=1, help="Share of its answers in the loss."), 0.5),
-    "temperature": (_flag(float, "--temperature", min=0.01, max=1000, help="Softens its answers and ours."), 4.0),
+    "teacher_weight": (flag(float, "--teacher-weight", min=0, max=1, help="Share of its answers in the loss."), 0.5),
+    "temperature": (flag(float, "--temperature", min=0.01, max=1000, help="Softens its answers and ours."), 4.0),
 }
 _RUNNING: dict[str, Option] = {
-    "threads": (_flag(int | None, "--threads", min=1, max=1024, help="CPU threads."), None),
+    "threads": (flag(int | None, "--threads", min=1, max=1024, help="CPU threads."), None),
     "resume": (
-        _flag(
-            bool, "--resume", help="Go on where the training with the same options that writes --output was stopped."
-        ),
+        flag(bool, "--resume", help="Go on where the training with the same options that writes --output was stopped."),
         False,
     ),
-    "tensorboard": (_flag(Path | None, "--tensorboard", help="Folder for TensorBoard's event files."), None),
+    "tensorboard": (flag(Path | None, "--tensorboard", help="Folder for TensorBoard's event files."), None),
     "output": (
-        _flag(Path | None, "--output", "-o", help="Checkpoint to write, .safetensors; default in runs/."),
+        flag(Path | None, "--output", "-o", help="Checkpoint to write, .safetensors; default in runs/."),
         None,
     ),
     "as_json": (Json, False),

@@ -5,9 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 Option = tuple[Any, Any]  # its annotated type, its default
+
+
+def flag(kind: Any, *names: str, **settings: Any) -> Any:
+    """Return the type of an option called ``names``."""
+    return Annotated[kind, typer.Option(*names, **settings)]
 
 
 def with_options(options: Mapping[str, Option]) -> Callable[[Callable[..., None]], Callable[..., None]]:

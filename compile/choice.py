@@ -12,6 +12,7 @@ from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
+from quillrt.runtime.select import model_of
 
 from .latency import latencies_us
 from .verify import Verdict
@@ -76,7 +77,7 @@ def choose(
     spec, entries = bundle.manifest.model, {entry.path: entry for entry in bundle.entries}
     rows = [i % len(validation) for i in range(max(batch, _FEWEST_IMAGES))]
     images = normalize(fit_images(validation, spec.preprocessing)[rows], spec.preprocessing, spec.channels)
-    models = [(verdict.backend, bundle.read(entries[verdict.path])) for verdict in able]
+    models = [(verdict.backend, model_of(bundle, entries[verdict.path], verdict.backend)) for verdict in able]
     found = latencies_us(models, spec, images, batch, track)
     timings = [Timing(v.path, v.backend, v.precision, us, v.drop) for v, us in zip(able, found, strict=True)]
     timings.sort(key=lambda timing: timing.latency_us)

@@ -17,7 +17,7 @@ from quillrt.runtime.precision import Precision
 from quillrt.runtime.predict import run_images
 from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
-from quillrt.runtime.select import why_not
+from quillrt.runtime.select import model_of, why_not
 from quillrt.train.evaluation import check_labels
 from quillrt.train.mcnemar import mcnemar
 
@@ -101,7 +101,7 @@ def _reference(bundle: Bundle) -> Entry:
 
 
 def _logits(bundle: Bundle, entry: Entry, backend: str, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
-    with open_session(backend, bundle.read(entry), bundle.manifest.model) as session:
+    with open_session(backend, model_of(bundle, entry, backend), bundle.manifest.model) as session:
         return run_images(session, fitted)
 
 

@@ -24,6 +24,7 @@ BACKENDS = {
 }
 ONNX_ON_CPU = ("onnxruntime-cpu", "openvino")  # they open ONNX graphs
 CPU_BACKENDS = (*ONNX_ON_CPU, "litert")  # no GPU is asked for them
+CUDA_GRAPHS = ("tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt", "onnxruntime-cuda")
 # What they open is code of whoever made the bundle: they run when asked for by name, never because a bundle has a file.
 BY_NAME = ("pytorch", "pytorch-aot")
 
@@ -43,6 +44,19 @@ def check_name(name: str) -> None:
     if name not in BACKENDS:
         raise ConfigError(
             f"expected a backend out of {', '.join(BACKENDS)}, found {name!r}; quillrt doctor says which work here"
+        )
+
+
+def check_graph(name: str | None, options: SessionOptions) -> None:
+    """Raise where a CUDA graph is asked for, but of no backend that makes one.
+
+    Raises:
+        ConfigError: ``name`` has no CUDA graphs, or none is named.
+    """
+    if options.cuda_graph and name not in CUDA_GRAPHS:
+        raise ConfigError(
+            f"expected one of {', '.join(CUDA_GRAPHS)} for CUDA graphs, found {name or 'no backend named'}; "
+            "name one with --backend, or leave --cuda-graph out"
         )
 
 
@@ -75,6 +89,7 @@ def open_session(name: str, model: bytes, spec: ModelSpec, options: SessionOptio
     """
     check_name(name)
     check_options(name, options.provider_options)
+    check_graph(name, options)
     try:
         return _backend(name)(model, spec, options)
     except ImportError as error:

@@ -20,10 +20,13 @@ class Cache:
 
     Args:
         folder: where it lies; ``None`` keeps nothing, as ``NO_CACHE`` does.
+
+    Attributes:
+        folder: as given; libraries that keep files in their own way get folders in it.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def made(self, make: Callable[[], bytes], *ingredients: str) -> bytes:
         """Return what ``make`` gives, or gave when it was called with the same ingredients.
@@ -41,12 +44,12 @@ class Cache:
 
     def read(self, *ingredients: str) -> bytes | None:
         """Return what was kept under ``ingredients``; ``None`` if nothing was, or it is damaged."""
-        return None if self._folder is None else self._read(self._path(self._folder, ingredients))
+        return None if self.folder is None else self._read(self._path(self.folder, ingredients))
 
     def keep(self, data: bytes, *ingredients: str) -> None:
         """Keep ``data`` under ``ingredients`` in place of what was there."""
-        if self._folder is not None:
-            self._keep(self._path(self._folder, ingredients), data)
+        if self.folder is not None:
+            self._keep(self._path(self.folder, ingredients), data)
 
     @staticmethod
     def _path(folder: Path, ingredients: tuple[str, ...]) -> Path:

@@ -147,18 +147,10 @@ class PyCuda:
         self._streams[stream].synchronize()
 
     def capture(self, stream: int, enqueue: Callable[[], None]) -> int:
-        if self._graphs is None:  # pycuda itself has none
-            try:
-                self._graphs = Graphs()
-            except ImportError as error:
-                raise BackendUnavailable(
-                    f"CUDA graphs beside pycuda need the package cuda-python ({error}): pip install cuda-python"
-                ) from error
-        return self._graphs.capture(stream, enqueue)
+        return self._with_graphs().capture(stream, enqueue)
 
     def launch(self, graph: int, stream: int) -> None:
-        if self._graphs is not None:
-            self._graphs.launch(graph, stream)
+        self._with_graphs().launch(graph, stream)
 
     def close(self) -> None:
         with self.current():
@@ -170,6 +162,17 @@ class PyCuda:
             self._allocations.clear()
             self._streams.clear()
             self._events.clear()
+
+    def _with_graphs(self) -> Graphs:
+        """Return cuda-python's graphs, for pycuda has none."""
+        if self._graphs is None:
+            try:
+                self._graphs = Graphs()
+            except ImportError as error:
+                raise BackendUnavailable(
+                    f"CUDA graphs beside pycuda need the package cuda-python ({error}): pip install cuda-python"
+                ) from error
+        return self._graphs
 
     def _unavailable(self, error: Exception) -> BackendUnavailable:
         return BackendUnavailable(f"CUDA failed ({self.name}): {' '.join(str(error).split())}")

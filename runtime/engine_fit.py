@@ -10,7 +10,7 @@ from .precision import Precision
 # Matrix", engine portability).
 _NEXT_MAJOR = {10: 11}
 # First compute capability whose tensor cores compute in it (NVIDIA, "Hardware Support Matrix").
-_SINCE = {Precision.FP8: 8.9, Precision.BF16: 8.0, Precision.TF32: 8.0, Precision.INT8: 7.2, Precision.MIXED: 7.2}
+SINCE = {Precision.FP8: 8.9, Precision.BF16: 8.0, Precision.TF32: 8.0, Precision.INT8: 7.2, Precision.MIXED: 7.2}
 
 
 def misfit(entry: Entry, version: str, gpu: Gpu | None) -> str | None:
@@ -23,7 +23,7 @@ def misfit(entry: Entry, version: str, gpu: Gpu | None) -> str | None:
     """
     facts = entry.built_for
     built_by, fits = facts.get("tensorrt", version), facts.get("compute_capabilities")
-    right_version = built_by == version or (_is_compatible(entry) and _follows(version, built_by))
+    right_version = built_by == version or (holds_host_code(entry) and _follows(version, built_by))
     right_gpu = gpu is None or fits is None or any(_covers(each, gpu.compute_capability) for each in fits)
     if right_version and right_gpu:
         return None
@@ -34,22 +34,17 @@ def misfit(entry: Entry, version: str, gpu: Gpu | None) -> str | None:
 
 
 def holds_host_code(entry: Entry) -> bool:
-    """Tell whether loading the engine runs code of whoever made it on the processor."""
-    return _is_compatible(entry)
+    """Tell whether loading the engine runs code of whoever made it on the processor: a version-compatible one does."""
+    return entry.built_for.get("options", {}).get("version_compatible") is True
 
 
 def cannot_build(precision: Precision | None, gpu: Gpu) -> str | None:
     """Return why ``gpu`` has no kernels for a graph in ``precision``, or ``None`` if it has."""
-    since = _SINCE.get(precision, 0.0) if precision else 0.0
+    since = SINCE.get(precision, 0.0) if precision else 0.0
     if float(gpu.compute_capability) >= since:
         return None
     name = precision.value if precision else ""
     return f"{name} needs compute capability {since}, this {gpu.name} has {gpu.compute_capability}"
-
-
-def _is_compatible(entry: Entry) -> bool:
-    options = entry.built_for.get("options", {})
-    return isinstance(options, dict) and options.get("version_compatible") is True
 
 
 def _follows(version: str, built_by: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from .precision import Precision
 from .spec import ModelSpec
 
 SCHEMA = 1
+_CAPABILITY = re.compile(r"\d+\.\d+\+?")  # with a plus: that one and later
 KINDS = ("onnx", "engine", "program", "calibration", "report")
 
 
@@ -29,7 +31,8 @@ class Entry:
         tools: name and version of what made it.
         built_for: for an engine, what it fits (TensorRT's version, compute capabilities) and what it computes in
             (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels;
-            ``macs``: their multiply-adds for one image); for an ONNX graph, ``kernels``: the same by the backend
+            ``macs``: their multiply-adds for one image), and on which ``gpu`` and with which ``options`` it was built
+            where these are not the defaults; for an ONNX graph, ``kernels``: the same by the backend
             that was asked on the machine that compiled, with its ``version`` and ``cpu``; for an
             AOTInductor package ``torch``, ``machine``, ``cpu_capability`` and ``instructions`` that it wants.
         calibration: fingerprint of the calibration table its ranges come from.
@@ -150,6 +153,9 @@ def _check_built_for(facts: Mapping[str, Any]) -> None:
     _check(capabilities, list, "the list of compute capabilities")
     for capability in capabilities:
         _check(capability, str, "a compute capability")
+        if not _CAPABILITY.fullmatch(capability):
+            raise BundleError(f"a compute capability is {capability!r}")
+    _check(facts.get("options", {}), dict, "how an engine was built")
     _check_counts(facts)
     kernels = facts.get("kernels", {})
     _check(kernels, dict, "the table of kernels")

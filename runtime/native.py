@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from .build_options import DEFAULTS, BuildOptions
 from .bundle import Bundle
 from .bundle_writer import entry_for
 from .cache import Cache
-from .device import find_gpus
-from .errors import BackendUnavailable, BundleError
+from .device import describe_device, find_gpus
+from .engine_fit import cannot_build
+from .errors import BackendUnavailable, BundleError, ConfigError
 from .manifest import Entry
+from .precision import Precision
 from .progress import Phases, no_phases
-from .tensorrt_api import load
+from .select import buildable
+from .tensorrt_api import FAMILIES, load
 from .trt_build import BuiltEngine, build_engine
 from .trt_layers import LayerInfo
 from .trt_refit import refit
@@ -93,15 +97,12 @@ def engine_file(graph: Entry, built: BuiltEngine, **facts: Any) -> tuple[Entry, 
 
 
 def with_weights(bundle: Bundle, entry: Entry, family: str, cache: Cache) -> bytes:
-    """Return the engine ``entry``; where its weights were left out, with those of the graph it was built from.
+    """Return the engine ``entry``, built without weights, with those of the graph it was built from.
 
     Raises:
         BundleError: that graph is not in the bundle.
         QuillError: as ``refit``.
     """
-    engine = bundle.read(entry)
-    if not entry.built_for.get("options", {}).get("strip"):
-        return engine
     graph = next(
         (e for e in bundle.entries if e.kind == "onnx" and e.precision is entry.precision and family in e.typed_for),
         None,
@@ -110,7 +111,7 @@ def with_weights(bundle: Bundle, entry: Entry, family: str, cache: Cache) -> byt
         raise BundleError(
             f"expected the graph of {entry.path} in {bundle.path}, for its weights, found none; build it again"
         )
-    onnx = bundle.read(graph)
+    engine, onnx = bundle.read(entry), bundle.read(graph)
     key = ("refit", entry.sha256, graph.sha256, load(family).version, _here(family))
     return cache.made(lambda: refit(engine, onnx, family), *key)
 
@@ -123,6 +124,48 @@ def why_no_builder(family: str) -> str | None:
     except BackendUnavailable as error:
         return f"{family}: {error}"
     return None
+
+
+def builder_here(asked: str | None) -> str:
+    """Return the TensorRT family to build with, ``asked`` or else the first that can.
+
+    Raises:
+        ConfigError: no family is called ``asked``.
+        BackendUnavailable: none can build here.
+    """
+    if asked is not None and asked not in FAMILIES:
+        raise ConfigError(f"expected a backend out of {', '.join(FAMILIES)}, found {asked!r}; others build nothing")
+    reasons = {family: why_no_builder(family) for family in ([asked] if asked else FAMILIES)}
+    for family, reason in reasons.items():
+        if reason is None:
+            return family
+    raise BackendUnavailable(f"no engine can be built here: {'; '.join(map(str, reasons.values()))}")
+
+
+def graphs_to_build(bundle: Bundle, family: str, precisions: Sequence[Precision]) -> list[Entry]:
+    """Return the graphs of ``precisions``, or else the one that ``run`` would build an engine of.
+
+    Raises:
+        BackendUnavailable: the bundle has none, or this GPU has no kernels for it.
+    """
+    gpu = next(iter(describe_device().gpus), None)
+    asked: Sequence[Precision | None] = precisions or [None]
+    chosen, reasons = [], []
+    for precision in asked:
+        found = buildable(bundle, family, precision)
+        why = {e.path: cannot_build(e.precision, gpu) if gpu else None for e in found}
+        able = [entry for entry in found if why[entry.path] is None]
+        chosen += able[:1]
+        if not able:
+            wanted = precision.value if precision else "any"
+            reasons += list(filter(None, why.values())) or [f"it has no graph of {wanted} precision for it"]
+    if reasons:
+        held = ", ".join(e.precision.value for e in buildable(bundle, family) if e.precision) or "none"
+        raise BackendUnavailable(
+            f"expected graphs in {bundle.path} that {family} can build here, found {held}: {'; '.join(reasons)}; "
+            "choose another --precision, or compile again with it"
+        )
+    return chosen
 
 
 def _here(family: str) -> str:

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from .build_options import Profile
-from .cache import default_folder
 from .errors import BackendUnavailable
 from .ort import load
 from .ort_options import Tuning
@@ -24,17 +23,24 @@ class EngineFolder:
     The provider names its files by the names in the graph, not by the weights (onnxruntime's issues 6455 and 32254):
     a model that was trained again would get the engine of the old one. So each model, under each set of options, has
     a folder of its own; the timings of kernels are every model's.
+
+    Args:
+        cache: the folder above; ``None`` keeps nothing.
+        model: the graph.
+        tuning: how its engine is built.
+        device: index of the GPU.
     """
 
-    def __init__(self, model: bytes, tuning: Tuning, device: int) -> None:
+    def __init__(self, cache: Path | None, model: bytes, tuning: Tuning, device: int) -> None:
         asked = (f"{key}={value}" for key, value in sorted(tuning.provider.items()))
         ingredients = (load().__version__, str(device), str(tuning.batches), *asked)
         digest = hashlib.sha256(model + "\0".join(ingredients).encode()).hexdigest()
-        self._root = default_folder() / _FOLDER
-        self._folder = self._root / digest
+        self._folder = None if cache is None else cache / _FOLDER / digest
 
     def provider_options(self) -> dict[str, str]:
-        """Return the provider's options; none, and nothing is kept, where the folder cannot be made."""
+        """Return the provider's options; none, and nothing is kept, where there is no folder or it cannot be made."""
+        if self._folder is None:
+            return {}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -43,12 +49,12 @@ class EngineFolder:
             "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": str(self._folder),
             "trt_timing_cache_enable": "True",
-            "trt_timing_cache_path": str(self._root),
+            "trt_timing_cache_path": str(self._folder.parent),
         }
 
     def files(self) -> list[Path]:
         """Return what is kept of the model."""
-        return [path for path in self._folder.glob("*") if path.is_file()]
+        return [path for path in self._folder.glob("*") if path.is_file()] if self._folder else []
 
     def drop(self) -> None:
         """Delete what is kept of the model."""

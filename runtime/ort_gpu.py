@@ -15,7 +15,7 @@ from .errors import BackendUnavailable, BundleError, ConfigError
 from .ort import CpuSession, load
 from .ort_binding import Bindings
 from .ort_engines import EngineFolder, load_tensorrt, profile_shapes
-from .ort_options import parse_options
+from .ort_options import GRAPH_OPTION, parse_options
 from .session import SessionOptions
 
 # onnxruntime_session_options_config_keys.h: the first since 1.16, the second, and what reads it, since 1.24.
@@ -64,7 +64,8 @@ class CudaSession(CpuSession):
         return {"device_id": options.device, "use_tf32": 0}  # precision lives in the graph
 
     def _open(self, model: bytes, options: SessionOptions) -> Any:
-        self._tuning = parse_options(self.name, options.provider_options)
+        asked = {GRAPH_OPTION[self.name]: "1"} if options.cuda_graph else {}
+        self._tuning = parse_options(self.name, {**asked, **options.provider_options})
         self._bindings = None
         _preload()
         session = self._place(model, options, {**self.provider_options(model, options), **self._tuning.provider})
@@ -136,7 +137,7 @@ class OrtTensorRTSession(CudaSession):
 
     def provider_options(self, model: bytes, options: SessionOptions) -> dict[str, Any]:
         """Return what the provider gets beside the user's options."""
-        self._engines = EngineFolder(model, self._tuning, options.device)
+        self._engines = EngineFolder(options.cache.folder, model, self._tuning, options.device)
         shapes = profile_shapes(self._spec.input, self._tuning.batches)
         return {"device_id": options.device, **self._engines.provider_options(), **shapes}
 

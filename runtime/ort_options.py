@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, _Kind]] = {
     "onnxruntime-cuda": {**_OURS, **_CUDA},
     "onnxruntime-tensorrt": {**_OURS, **_BATCHES, **_TENSORRT},
 }
-_GRAPH = {"onnxruntime-cuda": "enable_cuda_graph", "onnxruntime-tensorrt": "trt_cuda_graph_enable"}
+GRAPH_OPTION = {"onnxruntime-cuda": "enable_cuda_graph", "onnxruntime-tensorrt": "trt_cuda_graph_enable"}
 
 _IN_THE_GRAPH = "precision lives in the graph, choose it with --precision"
 _BY_BATCHES = "give min_batch, opt_batch and max_batch"
@@ -107,7 +107,7 @@ def parse_options(backend: str, options: Mapping[str, str]) -> Tuning:
     batches = _batches({key: int(value) for key, value in options.items() if key in _BATCHES})
     names = options.get("cpu_nodes", "").split(",")
     provider = {key: str(flags.get(key, value)) for key, value in options.items() if key in _PROVIDERS[backend]}
-    graph_option = _GRAPH[backend]
+    graph_option = GRAPH_OPTION[backend]
     tuning = Tuning(
         provider=provider,
         io_binding=flags.get("io_binding", True),

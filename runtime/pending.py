@@ -17,7 +17,7 @@ class Carrier(Protocol):
         """Tell whether a part of ``pending`` is on its way here."""
 
     def finish(self) -> None:
-        """Wait for what is on its way, and hand out its logits."""
+        """Wait for what is on its way, if anything is, and hand out its logits."""
 
 
 class Pending:
@@ -44,9 +44,9 @@ class Pending:
             BackendUnavailable: the device failed.
         """
         while self._lanes and self.error is None:
-            lane = self._lanes.pop(0)
-            if lane.carries(self):
-                lane.finish()
+            if self._lanes[0].carries(self):
+                self._lanes[0].finish()
+            del self._lanes[0]  # only now: after Ctrl-C it can be waited for again
         if self.error is not None:
             raise self.error
         return self.logits

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from . import engine_fit
-from .backends import BACKENDS, BY_NAME, CPU_BACKENDS, check_name, open_session, why_unasked, why_unavailable
+from .backends import (
+    BACKENDS,
+    BY_NAME,
+    CPU_BACKENDS,
+    check_graph,
+    check_name,
+    open_session,
+    why_unasked,
+    why_unavailable,
+)
 from .bundle import Bundle
 from .cache import NO_CACHE, Cache
 from .device import describe_device, processor
@@ -29,30 +38,18 @@ _ON_CPU = (
     *(Precision.FP16, Precision.MIXED, Precision.FP8),
 )
 _ON_CPU_WITHOUT_INT8 = (Precision.FP32, Precision.INT8, *_ON_CPU[2:])
-_FP8_SINCE = 8.9  # compute capability (TensorRT's support matrix)
+_BUILDERS = (*FAMILIES, "onnxruntime-tensorrt")  # they build for this GPU what they are given
 _X86_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def candidates(bundle: Bundle, backend: str, precision: Precision | None = None) -> list[Entry]:
     """Return the entries that ``backend`` opens, of ``precision`` alone if one is given, the likely fastest first."""
-    return [
-        entry
-        for each in _fastest_first(backend)
-        if precision in (None, each)
-        for entry in bundle.entries
-        if entry.precision is each and backend in entry.backends
-    ]
+    return _fastest_first(backend, [entry for entry in bundle.entries if backend in entry.backends], precision)
 
 
 def buildable(bundle: Bundle, family: str, precision: Precision | None = None) -> list[Entry]:
-    """Return the graphs that ``family`` builds an engine of, of ``precision`` alone if one is given, as above."""
-    return [
-        entry
-        for each in _fastest_first(family)
-        if precision in (None, each)
-        for entry in bundle.entries
-        if entry.precision is each and family in entry.typed_for
-    ]
+    """Return the graphs that ``family`` builds an engine of, as ``candidates`` does."""
+    return _fastest_first(family, [entry for entry in bundle.entries if family in entry.typed_for], precision)
 
 
 def why_not(entry: Entry, backend: str) -> str | None:
@@ -63,22 +60,23 @@ def why_not(entry: Entry, backend: str) -> str | None:
         from .pt2 import misfit
 
         return misfit(entry)
-    if backend == "onnxruntime-tensorrt" and entry.precision is Precision.FP8:
-        return _why_no_fp8(entry)
-    if backend not in FAMILIES:
-        return None  # without asking the driver, which takes time that no CPU backend should wait for
-    gpus = describe_device().gpus
-    return engine_fit.misfit(entry, load(backend).version, gpus[0] if gpus else None)
+    gpu = next(iter(describe_device().gpus), None) if backend in _BUILDERS else None  # which takes time: not for CPUs
+    if backend in FAMILIES and entry.kind == "engine":
+        return engine_fit.misfit(entry, load(backend).version, gpu)
+    return engine_fit.cannot_build(entry.precision, gpu) if gpu else None
 
 
-def _why_no_fp8(entry: Entry) -> str | None:
-    for gpu in describe_device().gpus[:1]:
-        if float(gpu.compute_capability) < _FP8_SINCE:
-            return (
-                f"{entry.path} needs compute capability {_FP8_SINCE} for FP8, this {gpu.name} has "
-                f"{gpu.compute_capability}; choose another --precision"
-            )
-    return None
+def model_of(bundle: Bundle, entry: Entry, backend: str, cache: Cache = NO_CACHE) -> bytes:
+    """Return what ``backend`` opens of ``entry``: the file, an engine without weights getting those of its graph.
+
+    Raises:
+        QuillError: as ``native.with_weights``.
+    """
+    if backend not in FAMILIES or not entry.built_for.get("options", {}).get("strip"):
+        return bundle.read(entry)
+    from .native import with_weights
+
+    return with_weights(bundle, entry, backend, cache)
 
 
 def open_fitting(
@@ -121,17 +119,19 @@ def open_fitting(
             f"expected the backend that {', '.join(options.provider_options)} belongs to, found none named; "
             f"add --backend {' or '.join(OPTIONS)}"
         )
+    check_graph(backend, options)
     names = [name for name in BACKENDS if name not in BY_NAME] if backend is None else [backend]
     reasons = [why_unasked(name) for name in BY_NAME if name not in names and candidates(bundle, name, precision)]
     pairs = [(name, entry) for name in names for entry in _files(bundle, name, precision)]
     for name, entry in _preferred_first(bundle, pairs):
-        reason = why_not(entry, name) if entry.kind != "onnx" or name not in FAMILIES else _why_not_built(entry, name)
-        if reason is None and backend is None and entry.kind == "engine" and engine_fit.holds_host_code(entry):
-            reason = why_unasked(name)
+        host_code = engine_fit.holds_host_code(entry)
+        reason = why_not(entry, name) or (why_unasked(name) if host_code and backend is None else None)
         if reason is None:
             try:
-                model = _model(bundle, entry, name, cache, phases, say)
-                host_code = entry.kind == "engine" and engine_fit.holds_host_code(entry)
+                if name in FAMILIES and entry.kind == "onnx":
+                    model = _built(bundle, entry, name, cache, phases, say)
+                else:
+                    model = model_of(bundle, entry, name, cache)
                 settings = replace(options, cache=cache, host_code=host_code)
                 return open_session(name, model, bundle.manifest.model, settings), entry, name
             except BackendUnavailable as error:
@@ -155,25 +155,14 @@ def _files(bundle: Bundle, backend: str, precision: Precision | None) -> list[En
     return [*candidates(bundle, backend, precision), *graphs]
 
 
-def _why_not_built(graph: Entry, family: str) -> str | None:
-    """Return why no engine of ``graph`` can be built and run here, or ``None`` if nothing is known against it."""
-    if reason := why_unavailable(family):
-        return reason
-    return engine_fit.cannot_build(graph.precision, describe_device().gpus[0])
-
-
-def _model(
-    bundle: Bundle, entry: Entry, backend: str, cache: Cache, phases: Phases, say: Callable[[str], None]
+def _built(
+    bundle: Bundle, graph: Entry, family: str, cache: Cache, phases: Phases, say: Callable[[str], None]
 ) -> bytes:
-    """Return what ``backend`` opens of ``entry``: the file itself, or an engine built of it."""
-    if backend not in FAMILIES:
-        return bundle.read(entry)
-    from .native import built_engine, with_weights  # what only builds need
+    """Return an engine of ``graph`` for this GPU, built now or before."""
+    from .native import built_engine
 
-    if entry.kind == "engine":
-        return with_weights(bundle, entry, backend, cache)
-    say(f"{entry.path}: no engine in the bundle fits this GPU; building one, or taking the one built before")
-    built, built_now = built_engine(cache, entry, bundle.read(entry), backend, phases=phases)
+    say(f"{graph.path}: no engine in the bundle fits this GPU; building one, or taking the one built before")
+    built, built_now = built_engine(cache, graph, bundle.read(graph), family, phases=phases)
     say(f"{'built' if built_now else 'taken from the cache, built once'} in {built.seconds:.1f} s")
     return built.engine
 
@@ -187,7 +176,18 @@ def _preferred_first(bundle: Bundle, pairs: list[tuple[str, Entry]]) -> list[tup
     return [*before, *chosen, *(pair for pair in others if pair not in before)]
 
 
-def _fastest_first(backend: str) -> tuple[Precision, ...]:
+def _fastest_first(backend: str, entries: list[Entry], precision: Precision | None) -> list[Entry]:
+    """Return those of ``entries`` that compute, of ``precision`` alone if one is given, the likely fastest first."""
+    return [
+        entry
+        for each in _precisions(backend)
+        if precision in (None, each)
+        for entry in entries
+        if entry.precision is each
+    ]
+
+
+def _precisions(backend: str) -> tuple[Precision, ...]:
     if backend not in CPU_BACKENDS:
         return _ON_GPU
     # Without these, x86 sums pairs of 8-bit products in 16 bits: it saturates and is slower than FP32 (ONNX Runtime,

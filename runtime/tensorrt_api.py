@@ -91,8 +91,9 @@ class TensorRT:
         Raises:
             ConfigError: it cannot; the message says why and what to leave out.
         """
+        changed = options.changed
         for name, reason in self._lacks().items():
-            if name in options.changed:
+            if name in changed:
                 flag = _FLAGS.get(name, name.replace("_", "-"))
                 raise ConfigError(f"{self} cannot build with --{flag}: {reason}; leave it out")
         level = options.hardware_compatibility

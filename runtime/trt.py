@@ -71,8 +71,8 @@ class TensorRTSession(Session):
             BackendUnavailable: the memory it works in cannot be had, or this session is closed.
         """
         self._check_open()
-        other = type(self).__new__(type(self))
-        other._begin(self._engine.shared(), open_cuda(self._options.device), self._options)
+        other, cuda = type(self).__new__(type(self)), open_cuda(self._options.device)
+        other._begin(self._engine.shared(), cuda, self._options)
         return other
 
     def _begin(self, engine: Engine, cuda: Cuda, options: SessionOptions) -> None:
@@ -136,7 +136,7 @@ class TensorRTSession(Session):
         """
         self._check_open()
         with self._cuda.current():
-            return inspect_engine(self._engine.tensorrt, self._engine.loaded)
+            return inspect_engine(self._engine.tensorrt.module, self._engine.loaded)
 
     def layer_times(self, batch: NDArray[np.float32], queries: int) -> tuple[LayerTime, ...]:
         """Return what each layer takes of a query, in the mean of ``queries``, at most the largest batch at a time.

@@ -6,28 +6,27 @@ Precision is in the graph alone (casts, Q/DQ): every network is strongly typed.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .build_options import DEFAULTS, HARDWARE_COMPATIBILITY, VERBOSITY, BuildOptions, Profile, Shape
 from .device import Gpu, find_gpus
+from .engine_fit import SINCE
 from .errors import BackendUnavailable, BuildError, ConfigError
+from .precision import Precision
 from .progress import Phases, no_phases
 from .tensorrt_api import TensorRT, load
 from .trt_layers import LayerInfo, read_layers
+from .trt_monitor import ctrl_c, monitor_of
 from .trt_timing import TimingCache
 
 # TensorRT-RTX's portable engines: Ampere and later (its manual, "CPU-Only AOT and TensorRT-RTX Engines"). Turing (7.5)
 # comes on request only: TensorRT-RTX has no FP32 matrix product for it, and the others would pay for its sake.
 _PORTABLE = ("8.0", "8.6", "8.9", "12.0", "12.1")
-_FP8_SINCE = 8.9
 AMPERE_PLUS = "8.0+"
 
 
@@ -108,8 +107,8 @@ def build_engine(
     profiles = _add_profiles(tensorrt, builder, network, config, options.profiles)
     cache = None if timing_cache is None else TimingCache(timing_cache, tensorrt, config)
     capabilities = _fits(tensorrt, network, config, options, gpu)
-    with _ctrl_c() as pressed:
-        monitor = _stop_when(pressed, trt, phases)
+    with ctrl_c() as pressed:
+        monitor = monitor_of(trt, phases, pressed)
         config.progress_monitor = monitor
         plan = builder.build_serialized_network(network, config)
     del profiles
@@ -236,7 +235,7 @@ def _set_compute_capabilities(tensorrt: TensorRT, network: Any, config: Any, opt
     if options.compute_capabilities is not None:
         chosen = options.compute_capabilities
     else:
-        since = _FP8_SINCE if _has_fp8(tensorrt, network) else 0
+        since = SINCE[Precision.FP8] if _has_fp8(tensorrt, network) else 0
         chosen = tuple(c for c in _PORTABLE if c in members and float(c) >= since)
     if not chosen or not set(chosen) <= set(members):
         raise ConfigError(f"{tensorrt} builds for compute capability {', '.join(members)}; found {chosen}")
@@ -251,39 +250,3 @@ def _has_fp8(tensorrt: TensorRT, network: Any) -> bool:
     layers = (network.get_layer(index) for index in range(network.num_layers))
     tensors = (layer.get_output(index) for layer in layers for index in range(layer.num_outputs))
     return any(tensor.dtype == tensorrt.module.DataType.FP8 for tensor in tensors)
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """Let Ctrl-C set an event: TensorRT prints and forgets an exception in its callbacks, and builds on."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed  # only the main thread hears signals
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _stop_when(pressed: threading.Event, trt: Any, phases: Phases) -> Any:
-    """Return an ``IProgressMonitor`` that reports to ``phases``, and stops the build once ``pressed`` is set."""
-    steps: dict[str, int] = {}
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            steps[phase_name] = num_steps
-            phases(phase_name, 0, num_steps)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            phases(phase_name, step + 1, steps[phase_name])
-            return not pressed.is_set()
-
-        def phase_finish(self, phase_name: str) -> None:
-            phases(phase_name, steps[phase_name], steps[phase_name])
-
-    return Monitor()

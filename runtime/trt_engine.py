@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ class Engine:
     Attributes:
         tensorrt: as given.
         spec: as given.
+        image_shape: channels, rows, columns.
         profiles: batch sizes by profile; a fixed batch makes one.
 
     Raises:
@@ -45,7 +47,7 @@ class Engine:
 
     def __init__(self, tensorrt: TensorRT, cuda: Cuda, model: bytes, spec: ModelSpec, options: SessionOptions) -> None:
         self.tensorrt, self.spec = tensorrt, spec
-        self._sessions = 1
+        self._sessions, self._counting = 1, threading.Lock()
         self._config: Any = None
         self._kernels: _Kernels | None = None
         with cuda.current():
@@ -56,6 +58,7 @@ class Engine:
             loaded = self._runtime.deserialize_cuda_engine(model)
             self._engine = self.require(loaded, "cannot load this engine, run quillrt build for this device")
             _check_tensors(tensorrt, self._engine, spec)
+            self.image_shape: tuple[int, ...] = tuple(self._engine.get_tensor_shape(spec.input.name))[1:]
             self.profiles = _profiles(self._engine, spec.input.name)
             if tensorrt.portable:
                 self._config = self._engine.create_runtime_config()
@@ -100,13 +103,16 @@ class Engine:
 
     def shared(self) -> Engine:
         """Return the engine for one more session, which lets go of it with ``release``."""
-        self._sessions += 1
+        with self._counting:
+            self._sessions += 1
         return self
 
     def release(self) -> None:
         """Let go of the engine; the last session frees it."""
-        self._sessions -= 1
-        if self._sessions == 0:
+        with self._counting:
+            self._sessions -= 1
+            left = self._sessions
+        if left == 0:
             if self._kernels is not None:
                 self._kernels.keep()
             # In this order, for each needs the one behind it as long as it lives.
@@ -127,8 +133,9 @@ class _Kernels:
 
     def keep(self) -> None:
         """Write what was compiled since the engine was loaded."""
-        compiled = bytes(self._config.get_runtime_cache().serialize())
-        if compiled != self._known:
+        serialized = self._config.get_runtime_cache().serialize()
+        compiled = self._known if serialized is None else bytes(serialized)  # None: a failed device
+        if compiled is not None and compiled != self._known:
             self._cache.keep(compiled, *self._key)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .tensorrt_api import TensorRT
 from .trt_layers import LayerInfo, datatype_of, nodes_in
 
 
@@ -29,10 +28,10 @@ class LayerTime:
     nodes: tuple[str, ...]
 
 
-def inspect_engine(tensorrt: TensorRT, engine: Any) -> tuple[LayerInfo, ...]:
-    """Return the kernels of ``engine``, an ``ICudaEngine`` whose device is current."""
+def inspect_engine(trt: Any, engine: Any) -> tuple[LayerInfo, ...]:
+    """Return the kernels of ``engine``, an ``ICudaEngine`` of the module ``trt`` whose device is current."""
     inspector = engine.create_engine_inspector()
-    return read_information(inspector.get_engine_information(tensorrt.module.LayerInformationFormat.JSON))
+    return read_information(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def read_information(text: str) -> tuple[LayerInfo, ...]:

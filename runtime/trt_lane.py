@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +64,13 @@ class Lane:
         self._on_its_way: tuple[Pending, slice] | None = None
         self._sent = 0  # the batch the common context is set to; none before the first query
         self._own: dict[int, _Batch] = {}
-        largest, spec = self._batches.largest, engine.spec
+        largest = self._batches.largest
         with cuda.current():
             self._stream = cuda.new_stream()
             self._events = [cuda.new_event() for _ in range(4)]
             try:
-                self._images = cuda.pinned((largest, *map(int, spec.input.shape[1:])), np.float32)  # type: ignore[arg-type]
-                self._logits = cuda.pinned((largest, len(spec.labels)), np.float32)
+                self._images = cuda.pinned((largest, *engine.image_shape), np.float32)
+                self._logits = cuda.pinned((largest, len(engine.spec.labels)), np.float32)
                 self._device_images = cuda.device_buffer(self._images.nbytes)
                 self._device_logits = cuda.device_buffer(self._logits.nbytes)
             except BackendUnavailable as error:
@@ -94,8 +95,7 @@ class Lane:
         Raises:
             BackendUnavailable: the device failed.
         """
-        if not self.is_free:
-            self.finish()
+        self.finish()
         with self._cuda.current():
             sent = self._fill(images)
             self._enqueue(sent)
@@ -103,19 +103,21 @@ class Lane:
         pending.sent_by(self)
 
     def finish(self) -> None:
-        """Wait for what is on its way, and hand out its logits.
+        """Wait for what is on its way, if anything is, and hand out its logits.
 
         Raises:
             BackendUnavailable: the device failed; the query that was on its way has failed.
         """
-        assert self._on_its_way is not None  # noqa: S101 - asked of a lane that carries something
-        (pending, rows), self._on_its_way = self._on_its_way, None
+        if self._on_its_way is None:
+            return
+        pending, rows = self._on_its_way
         try:
             with self._cuda.current():
                 self._cuda.synchronize(self._stream)
         except BackendUnavailable as error:
-            pending.error = error
+            self._on_its_way, pending.error = None, error
             raise
+        self._on_its_way = None
         pending.logits[rows] = self._logits[: rows.stop - rows.start]
 
     def timed(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], Timing]:
@@ -124,8 +126,7 @@ class Lane:
         Raises:
             BackendUnavailable: the device failed.
         """
-        if not self.is_free:
-            self.finish()
+        self.finish()
         cuda = self._cuda
         submitted, copied_in, computed, copied_out = self._events
         with cuda.current():
@@ -166,11 +167,10 @@ class Lane:
                 self._cuda.synchronize(self._stream)
 
     def close(self) -> None:
-        """Let go of the contexts, once the device is done with them."""
-        try:
-            self._cuda.synchronize(self._stream)  # after Ctrl-C kernels may be under way
-        except BackendUnavailable:  # a failed device has none
-            self._on_its_way = None
+        """Hand out what is on its way, and let go of the contexts, once the device is done with them."""
+        with suppress(BackendUnavailable):  # of a failed device, which has no kernels under way
+            self.finish()
+            self._cuda.synchronize(self._stream)  # after Ctrl-C there may be some
         self._own.clear()
         self._context = None
 

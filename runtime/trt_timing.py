@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .tensorrt_api import TensorRT
 
 
 def default_path(tensorrt: TensorRT, gpu: Gpu) -> Path | None:
-    """Return where builds on this GPU by this version share their timings; ``None`` where nothing can be kept.
+    """Return where builds on this GPU by this version share their timings; ``None`` where nothing can be written.
 
     Timings hold for one kind of GPU, one driver and one version of TensorRT.
     """
@@ -30,7 +31,7 @@ def default_path(tensorrt: TensorRT, gpu: Gpu) -> Path | None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return path
+    return path if os.access(path.parent, os.W_OK) else None
 
 
 class TimingCache:
@@ -59,11 +60,10 @@ class TimingCache:
     def keep(self) -> None:
         """Add what this build timed to what other builds have written in the meantime.
 
-        Raises:
-            ConfigError: the file cannot be written.
+        What can no longer be written, as on a disk that has become full, is not kept: the engine is worth more.
         """
         ours = self._config.get_timing_cache()
-        with self._locked():
+        with suppress(ConfigError), self._locked():
             known = self._read()
             others = self._config.create_timing_cache(known) if known else None
             if others is not None:

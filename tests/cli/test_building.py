@@ -34,7 +34,7 @@ def test_an_engine_is_built_once(quillrt, bundle):
 
 def test_other_options_are_another_engine(quillrt, bundle):
     (first,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", "--json"))
-    both = ("--shapes", "1:8:64", "--shapes", "65:128:256")
+    both = ("--shapes", "1:8:64", "--shapes", "65:128:256", "--write")
     (other,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", *both, "--json"))
     assert other["built_now"]
     assert other["bytes"] > first["bytes"]  # a set of kernels for each profile
@@ -63,16 +63,23 @@ def test_write_replaces_the_engine_and_nothing_else(quillrt, bundle):
         (("--dla-core", "0"), "cannot build with --dla-core: it runs on GPUs alone"),
         (("--timing-cache", "t.cache"), "has no use for a timing cache"),
         (("--compute-capability", "9.0"), "builds for compute capability 7.5, "),
-        (("--precision", "fp8"), "expected a fp8 graph for tensorrt-rtx in"),
+        (("--precision", "fp8"), "it has no graph of fp8 precision for it"),
         (("--backend", "openvino"), "expected a backend out of tensorrt, tensorrt-rtx, found 'openvino'"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(quillrt, bundle, options, phrase):
-    code, out, err = quillrt("build", "-q", bundle, "--backend", "tensorrt-rtx", *options)
+    code, out, err = quillrt("build", "-q", bundle, "--write", "--backend", "tensorrt-rtx", *options)
     assert (code, out) == (1, "")
     assert err.startswith("quillrt: error: ")
     assert err.count("\n") == 1
     assert phrase in err
+
+
+@pytest.mark.parametrize("options", [("--tf32",), ("--shapes", "1:2:4"), ("--no-cache",)])
+def test_an_engine_that_run_would_not_find_is_not_built(quillrt, bundle, options):
+    code, _, err = quillrt("build", bundle, *options)
+    assert code == 1
+    assert "expected --write beside " in err
 
 
 def test_a_pretrained_bundle_is_not_written_to(quillrt):

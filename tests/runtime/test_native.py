@@ -13,7 +13,7 @@ from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.device import Device, Gpu
 from quillrt.runtime.errors import BackendUnavailable, BuildError, BundleError
 from quillrt.runtime.manifest import Manifest
-from quillrt.runtime.native import built_engine, engine_file, with_weights
+from quillrt.runtime.native import built_engine, engine_file, graphs_to_build, with_weights
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.select import open_fitting
 from quillrt.runtime.tensorrt_api import Log, TensorRT
@@ -49,7 +49,8 @@ def machine(monkeypatch):
         monkeypatch.setattr(module, "load", load)
     monkeypatch.setattr(native, "find_gpus", lambda: (machine.gpu,))
     monkeypatch.setattr(native, "build_engine", machine.build)
-    monkeypatch.setattr(select, "describe_device", lambda: Device("cpu", "aarch64", 6, (), (machine.gpu,), None))
+    for module in (native, select):
+        monkeypatch.setattr(module, "describe_device", lambda: Device("cpu", "aarch64", 6, (), (machine.gpu,), None))
     monkeypatch.setattr(select, "why_unavailable", lambda name: None if name == "tensorrt" else f"no {name}")
     monkeypatch.setattr(select, "open_session", lambda name, model, spec, options: model)
     return machine
@@ -117,6 +118,20 @@ def test_what_an_engine_depends_on_makes_another(machine, tmp_path, change):
     else:
         entry, onnx = graph(Precision.INT8, "retrained")
     assert built_engine(cache, entry, onnx, "tensorrt", options)[1]
+
+
+def test_graphs_to_build_are_those_asked_for_or_the_one_run_would_choose(machine, quadrants):
+    bundle = bundle_of(quadrants, graph(Precision.FP32), graph(Precision.INT8), graph(Precision.FP8))
+
+    def paths(*precisions):
+        return [entry.path for entry in graphs_to_build(bundle, "tensorrt", precisions)]
+
+    assert paths() == ["model.int8.onnx"]
+    assert paths(Precision.FP32, Precision.INT8) == ["model.fp32.onnx", "model.int8.onnx"]
+    with pytest.raises(BackendUnavailable, match=r"found fp8, int8, fp32: fp8 needs compute capability 8\.9"):
+        paths(Precision.FP8)
+    with pytest.raises(BackendUnavailable, match=r"found fp8, int8, fp32: it has no graph of bf16 precision"):
+        paths(Precision.BF16)
 
 
 def test_what_is_kept_comes_back_whole(machine, tmp_path):

@@ -11,8 +11,14 @@ from quillrt.runtime.spec import TensorSpec
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def folder(model=b"weights", device=0, **facts):
-    return EngineFolder(model, Tuning(**facts), device).provider_options()["trt_engine_cache_path"]
+@pytest.fixture
+def folder(tmp_path):
+    """Where the engine of a model lies."""
+
+    def folder(model=b"weights", device=0, **facts):
+        return EngineFolder(tmp_path, model, Tuning(**facts), device).provider_options()["trt_engine_cache_path"]
+
+    return folder
 
 
 def test_shapes_of_a_profile_are_written_as_the_provider_reads_them():
@@ -26,9 +32,8 @@ def test_shapes_of_a_profile_are_written_as_the_provider_reads_them():
     assert profile_shapes(TensorSpec("image", "float32", (8, 1, 28, 32)), Profile()) == {}
 
 
-def test_engines_lie_in_the_cache_and_timings_are_shared(monkeypatch, tmp_path):
-    monkeypatch.setenv("QUILLRT_CACHE", str(tmp_path))
-    one, other = (EngineFolder(model, Tuning(), 0).provider_options() for model in (b"one", b"other"))
+def test_engines_lie_in_the_cache_and_timings_are_shared(tmp_path):
+    one, other = (EngineFolder(tmp_path, model, Tuning(), 0).provider_options() for model in (b"one", b"other"))
 
     assert one["trt_timing_cache_path"] == other["trt_timing_cache_path"] == str(tmp_path / "onnxruntime-tensorrt")
     for options in (one, other):
@@ -36,7 +41,7 @@ def test_engines_lie_in_the_cache_and_timings_are_shared(monkeypatch, tmp_path):
         assert (options["trt_engine_cache_enable"], options["trt_timing_cache_enable"]) == ("True", "True")
 
 
-def test_another_model_or_option_or_version_has_another_folder(monkeypatch):
+def test_another_model_or_option_or_version_has_another_folder(monkeypatch, folder):
     found = [
         folder(),
         folder(b"weights trained on"),
@@ -52,10 +57,10 @@ def test_another_model_or_option_or_version_has_another_folder(monkeypatch):
     assert len(set(found)) == len(found)
 
 
-def test_where_nothing_can_be_kept_nothing_is(monkeypatch, tmp_path):
+@pytest.mark.parametrize("kept", [True, False], ids=["no folder", "no cache"])
+def test_where_nothing_can_be_kept_nothing_is(tmp_path, kept):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setenv("QUILLRT_CACHE", str(tmp_path / "file"))
-    engines = EngineFolder(b"weights", Tuning(), 0)
+    engines = EngineFolder(tmp_path / "file" if kept else None, b"weights", Tuning(), 0)
 
     assert engines.provider_options() == {}
     assert engines.files() == []

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from quillrt.runtime.backends import open_session, why_unavailable
+from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import BackendUnavailable, BundleError, ConfigError
 from quillrt.runtime.ort_binding import Bindings
 from quillrt.runtime.ort_gpu import CudaSession, OrtTensorRTSession
@@ -26,7 +27,9 @@ on_azure = pytest.mark.skipif(
 ALL = "Flatten,MatMul"  # the nodes of the classifier in tests/conftest.py
 
 
-class OnAzure(CudaSession):
+class Azure:
+    """Lets onnxruntime's Azure provider, which takes no options and no nodes, stand in for a GPU's."""
+
     provider = "AzureExecutionProvider"
     memory = "cpu"
 
@@ -35,20 +38,16 @@ class OnAzure(CudaSession):
         return None
 
     def provider_options(self, model, options):
+        super().provider_options(model, options)  # for the folder of TensorRT's
         return {}
 
 
-class TensorRTOnAzure(OrtTensorRTSession):
-    provider = "AzureExecutionProvider"
-    memory = "cpu"
+class OnAzure(Azure, CudaSession):
+    pass
 
-    @classmethod
-    def unavailable(cls):
-        return None
 
-    def provider_options(self, model, options):
-        super().provider_options(model, options)  # for the folder; the Azure provider takes none
-        return {}
+class TensorRTOnAzure(Azure, OrtTensorRTSession):
+    pass
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +55,8 @@ def tf32(monkeypatch):
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
 
 
-def options(device=0, **provider_options):
-    return SessionOptions(threads=1, device=device, provider_options=provider_options)
+def options(device=0, cache=NO_CACHE, **provider_options):
+    return SessionOptions(threads=1, device=device, cache=cache, provider_options=provider_options)
 
 
 def batch_of(n):
@@ -165,9 +164,8 @@ def test_an_error_in_a_bound_query_is_one_line(monkeypatch, quadrants):
         session.run(batch_of(1))
 
 
-def test_tensorrt_gets_its_batches_a_cache_and_no_precision(monkeypatch, quadrants, started, tmp_path):
-    monkeypatch.setenv("QUILLRT_CACHE", str(tmp_path))
-    asked = options(device=1, io_binding="0", max_batch="4", trt_builder_optimization_level="5")
+def test_tensorrt_gets_its_batches_a_cache_and_no_precision(quadrants, started, tmp_path):
+    asked = options(device=1, cache=Cache(tmp_path), io_binding="0", max_batch="4", trt_builder_optimization_level="5")
 
     OrtTensorRTSession(quadrants.onnx, quadrants.spec, asked)
 
@@ -206,8 +204,8 @@ def test_tensorrt_is_asked_for_batches_it_was_built_for(monkeypatch, quadrants, 
 def test_a_kept_engine_that_cannot_be_loaded_is_built_again(monkeypatch, quadrants, tmp_path):
     from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
-    monkeypatch.setenv("QUILLRT_CACHE", str(tmp_path))
-    TensorRTOnAzure(quadrants.onnx, quadrants.spec, options(cpu_nodes=ALL)).close()
+    asked = options(cache=Cache(tmp_path), cpu_nodes=ALL)
+    TensorRTOnAzure(quadrants.onnx, quadrants.spec, asked).close()
     (folder,) = (tmp_path / "onnxruntime-tensorrt").iterdir()
     (folder / "half.engine").write_bytes(b"half an engine")
     start = onnxruntime.InferenceSession
@@ -219,7 +217,7 @@ def test_a_kept_engine_that_cannot_be_loaded_is_built_again(monkeypatch, quadran
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", reads_the_engine)
 
-    with TensorRTOnAzure(quadrants.onnx, quadrants.spec, options(cpu_nodes=ALL)) as session:
+    with TensorRTOnAzure(quadrants.onnx, quadrants.spec, asked) as session:
         np.testing.assert_allclose(session.run(batch_of(2)), quadrants.logits(batch_of(2)), atol=1e-6)
     assert not any(folder.iterdir())
 
@@ -256,6 +254,17 @@ def test_onnxruntime_before_1_21_has_nothing_to_preload(monkeypatch, quadrants, 
     CudaSession(quadrants.onnx, quadrants.spec, options(io_binding="0"))
 
     assert len(started) == 1
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_cuda_graphs_are_asked_for_as_of_every_backend(quadrants, started, graphs):
+    asked = SessionOptions(cuda_graph=graphs, provider_options={} if graphs else {"io_binding": "0"})
+    try:
+        CudaSession(quadrants.onnx, quadrants.spec, asked)
+    except AttributeError:  # the stand-in of onnxruntime's session binds nothing
+        assert graphs
+    ((_, found),) = started[0].providers
+    assert found.get("enable_cuda_graph") == ("True" if graphs else None)
 
 
 FORMS = [

@@ -266,7 +266,7 @@ def test_fp8_by_onnxruntime_wants_a_gpu_that_has_it(monkeypatch, capability, wor
     assert why_not(int8, "onnxruntime-tensorrt") is None
     reason = why_not(fp8, "onnxruntime-tensorrt")
     assert (reason is None) == works
-    assert works or "compute capability 8.9 for FP8, this some GPU has 8.6" in reason
+    assert works or "fp8 needs compute capability 8.9, this some GPU has 8.6" in reason
 
 
 def test_provider_options_belong_to_a_backend_that_is_named(monkeypatch, bundle):
@@ -278,3 +278,9 @@ def test_provider_options_belong_to_a_backend_that_is_named(monkeypatch, bundle)
     with pytest.raises(ConfigError, match=r"no provider options for backend onnxruntime-cpu"):
         choose(bundle, "onnxruntime-cpu", options=options)
     assert choose(bundle, "onnxruntime-cuda", options=options)[1] == "onnxruntime-cuda"
+
+
+@pytest.mark.parametrize("backend", [None, "onnxruntime-cpu", "openvino"])
+def test_cuda_graphs_want_a_backend_that_makes_them(bundle, backend):
+    with pytest.raises(ConfigError, match=r"expected one of tensorrt, .* for CUDA graphs, found .*--cuda-graph out"):
+        open_fitting(bundle, backend, options=SessionOptions(cuda_graph=True))

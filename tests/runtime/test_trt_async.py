@@ -151,6 +151,33 @@ class TestFailures:
         assert cuda.closed
         session.close()
 
+    def test_a_query_that_was_not_waited_for_is_answered_before_the_session_closes(self, open_session):
+        session, _, _ = open_session()
+        pending = session.infer_async(_images(4))
+        session.close()
+        np.testing.assert_allclose(pending.result(), _expected(_images(4)), rtol=1e-6)
+
+    def test_a_wait_that_is_interrupted_can_go_on(self, open_session):
+        session, _, cuda = open_session()
+        pending = session.infer_async(_images(4))
+
+        def interrupt():
+            raise KeyboardInterrupt
+
+        cuda.progress = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            pending.result()
+        cuda.progress = lambda: None
+        np.testing.assert_allclose(pending.result(), _expected(_images(4)), rtol=1e-6)
+
+    def test_a_failed_device_fails_what_was_not_waited_for(self, open_session):
+        session, _, cuda = open_session()
+        pending = session.infer_async(_images(4))
+        cuda.fails_after = 0
+        session.close()
+        with pytest.raises(BackendUnavailable, match="cudaErrorIllegalAddress"):
+            pending.result()
+
     def test_kernels_that_are_refused_in_the_middle(self, open_session):
         session, engine, _ = open_session()
         images = _images(3)
@@ -204,6 +231,12 @@ class TestRtx:
         written = kept.stat().st_ino
         session.close()
         assert kept.stat().st_ino == written  # nothing new was compiled
+
+    def test_a_failed_device_has_none_to_keep(self, open_session, tmp_path):
+        session, engine, _ = open_session(TensorRTRTXSession, options=SessionOptions(cache=Cache(tmp_path / "cache")))
+        engine.config.cache.serialize = lambda: None
+        session.close()
+        assert not (tmp_path / "cache").exists()
 
     def test_kernels_that_it_does_not_know_are_compiled_again(self, open_session, tmp_path):
         options = SessionOptions(cache=Cache(tmp_path / "cache"))

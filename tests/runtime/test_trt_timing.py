@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from quillrt.runtime import trt_timing
 from quillrt.runtime.device import Gpu
 from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.tensorrt_api import Log, TensorRT
@@ -88,6 +89,16 @@ def test_a_damaged_file_is_begun_anew(tmp_path, content):
 def test_a_file_that_cannot_be_written_is_refused_before_the_build(tmp_path):
     with pytest.raises(ConfigError, match=r"expected a timing cache .* at .*missing.*; give another --timing-cache"):
         TimingCache(tmp_path / "missing" / "t.cache", FULL, Config())
+
+
+def test_a_disk_that_becomes_full_costs_the_timings_and_not_the_engine(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    build(tmp_path / "t.cache", b"kernel")
+    monkeypatch.setattr(trt_timing, "write_bytes", full)
+    build(tmp_path / "t.cache", b"other")
+    assert (tmp_path / "t.cache").read_bytes() == MAGIC + b"kernel"
 
 
 def test_each_gpu_driver_and_version_has_its_own():
