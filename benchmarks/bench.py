@@ -15,11 +15,12 @@ from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import CheckpointError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 
-from .contestants import bundle_contestants, only, torch_contestants, tuned
+from .contestants import bundle_contestants, graphed, only, torch_contestants, tuned
 from .environment import describe
 from .report import write_report
 from .results import Result
@@ -34,13 +35,15 @@ class Rows:
 
     Attributes:
         backends: only these; all if none is named.
-        options: provider options of the backends that take any.
-        variants: provider options of which each makes one more row of those backends.
+        options: options of their libraries, of the backends that take them.
+        variants: options of which each makes one more row of the backends that take it.
+        cuda_graphs: one more row, with CUDA graphs, of each backend that makes them.
     """
 
     backends: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     variants: Sequence[tuple[str, str]] = ()
+    cuda_graphs: bool = False
 
 
 def bench(
@@ -72,8 +75,11 @@ def bench(
         OSError: the folder cannot be written.
     """
     spec = bundle.manifest.model
-    everyone = [*torch_contestants(spec, checkpoint), *bundle_contestants(bundle, rows.backends)]
+    held = {Precision.FP32, *(entry.precision for entry in bundle.entries if entry.precision)}
+    everyone = [*torch_contestants(spec, checkpoint, held), *bundle_contestants(bundle, rows.backends)]
     contestants = tuned(only(everyone, rows.backends), rows.options, rows.variants)
+    if rows.cuda_graphs:
+        contestants = graphed(contestants)
     if checkpoint is not None:
         check_checkpoint(bundle, checkpoint)
     tensors = network_input(images, spec)
@@ -113,8 +119,8 @@ def check_checkpoint(bundle: Bundle, path: Path) -> None:
             )
 
 
-def network_input(images: ImageSet, spec: ModelSpec) -> NDArray[np.float32]:
-    """Return up to 1,024 of ``images``, evenly spread, as network input float32 (N, C, H, W)."""
-    chosen = np.linspace(0, len(images) - 1, min(len(images), _MOST_IMAGES)).astype(np.int64)
+def network_input(images: ImageSet, spec: ModelSpec, most: int = _MOST_IMAGES) -> NDArray[np.float32]:
+    """Return up to ``most`` of ``images``, evenly spread, as network input float32 (N, C, H, W)."""
+    chosen = np.linspace(0, len(images) - 1, min(len(images), most)).astype(np.int64)
     recipe = spec.preprocessing
     return normalize(fit_images(images.take(chosen), recipe), recipe, spec.channels)

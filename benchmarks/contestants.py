@@ -6,7 +6,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from quillrt.runtime.backends import BACKENDS, BY_NAME, open_session, why_unasked, why_unavailable
+from quillrt.runtime.backends import (
+    BACKENDS,
+    BY_NAME,
+    CUDA_GRAPHS,
+    open_session,
+    why_unasked,
+    why_unavailable,
+)
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, QuillError
 from quillrt.runtime.ort_options import OPTIONS, check_options
@@ -15,6 +22,7 @@ from quillrt.runtime.select import candidates, model_of, why_not
 from quillrt.runtime.session import Session, SessionOptions
 from quillrt.runtime.spec import ModelSpec
 
+from . import torch_sessions
 from .torch_sessions import TORCH_BACKENDS, open_torch_session
 
 
@@ -28,8 +36,9 @@ class Contestant:
         spec: what goes in and comes out.
         model: an ONNX graph or an engine; for PyTorch the checkpoint's path.
         reason: why it cannot run, where that is known before it is tried.
-        options: provider options it runs with.
-        variant: which of them tell it from the other rows of its backend and precision.
+        options: options of its own library that it runs with.
+        cuda_graph: submit each query as one CUDA graph.
+        variant: what of these tells it from the other rows of its backend and precision.
     """
 
     backend: str
@@ -38,6 +47,7 @@ class Contestant:
     model: bytes | Path = b""
     reason: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    cuda_graph: bool = False
     variant: str = ""
 
     @property
@@ -51,36 +61,43 @@ class Contestant:
         Raises:
             QuillError: it cannot run here.
         """
-        options = replace(options, provider_options=self.options)
         if self.reason is not None:
             raise BackendUnavailable(self.reason)
+        tf32 = self.precision == Precision.TF32
+        options = replace(options, provider_options=self.options, cuda_graph=self.cuda_graph, tf32=tf32)
         if isinstance(self.model, Path):
-            return open_torch_session(self.backend, self.model, options)
+            return open_torch_session(self.backend, self.model, options, Precision.parse(str(self.precision)))
         return open_session(self.backend, self.model, self.spec, options)
 
 
 NAMES = (*TORCH_BACKENDS, *BACKENDS)
 
 
-def torch_contestants(spec: ModelSpec, checkpoint: Path | None) -> list[Contestant]:
-    """Return PyTorch's rows: the network as it was trained.
+def torch_contestants(
+    spec: ModelSpec, checkpoint: Path | None, precisions: Collection[Precision] = (Precision.FP32,)
+) -> list[Contestant]:
+    """Return PyTorch's rows: the network as it was trained, on a GPU in each of ``precisions`` that PyTorch has.
 
     Raises:
         CheckpointError: there is no such file.
     """
-    if checkpoint is None:
-        reason = "no checkpoint was given: --checkpoint CKPT.safetensors"
-        return [Contestant(name, "fp32", spec, reason=reason) for name in TORCH_BACKENDS]
-    if not checkpoint.is_file():
+    if checkpoint is not None and not checkpoint.is_file():
         raise CheckpointError(f"expected a checkpoint (.safetensors) at {checkpoint}, found no file; check the path")
-    return [Contestant(name, "fp32", spec, checkpoint) for name in TORCH_BACKENDS]
+    reason = None if checkpoint else "no checkpoint was given: --checkpoint CKPT.safetensors"
+    on_gpu = [precision for precision in torch_sessions.PRECISIONS if precision in precisions]
+    return [
+        Contestant(name, precision.value, spec, checkpoint or b"", reason)
+        for name, (_, device) in TORCH_BACKENDS.items()
+        for precision in (on_gpu if device == "cuda" else (Precision.FP32,))
+    ]
 
 
 def bundle_contestants(bundle: Bundle, asked: Collection[str] = ()) -> list[Contestant]:
     """Return a row for each backend and precision of its entries, and one for each backend that has none.
 
     What runs code out of the bundle (``BY_NAME``) runs only if ``asked`` names it.
-    Of several engines of one precision the first that fits this machine takes part.
+    Of several engines of one precision the first that fits this machine takes part; a backend out of
+    ``backends.TF32`` has a row in that precision, too.
     """
     spec = bundle.manifest.model
     found = []
@@ -119,30 +136,61 @@ def only(contestants: Iterable[Contestant], backends: Iterable[str]) -> list[Con
 def tuned(
     contestants: Sequence[Contestant], options: Mapping[str, str], variants: Sequence[tuple[str, str]]
 ) -> list[Contestant]:
-    """Return the contestants with provider options, each whose backend takes any once more for each of ``variants``.
+    """Return the contestants with options of their libraries, and once more for each of ``variants`` that they take.
 
     Args:
         contestants: who takes part.
-        options: what all of them run with whose backend takes options.
+        options: what all of them run with whose backend takes it.
         variants: what one further row each has besides.
 
     Raises:
-        ConfigError: no backend takes options, or one does not take these.
+        ConfigError: no backend takes one of these options, or not with that value.
     """
-    asked = dict([*options.items(), *variants])
-    if asked and not any(contestant.backend in OPTIONS for contestant in contestants):
-        named = ", ".join(dict.fromkeys(contestant.backend for contestant in contestants))
-        raise ConfigError(
-            f"expected a backend that takes {', '.join(asked)}, found {named}; add --backend {' or '.join(OPTIONS)}"
-        )
+    backends = dict.fromkeys(contestant.backend for contestant in contestants)
+    for key, value in [*options.items(), *variants]:
+        takers = [backend for backend in backends if key in _options_of(backend)]
+        for backend in takers or OPTIONS.keys() & backends.keys():  # who does not take it says so in its own words
+            _check_options(backend, {key: value})
+        if not takers:
+            known = [name for name in NAMES if key in _options_of(name)] or [*torch_sessions.OPTIONS, *OPTIONS]
+            raise ConfigError(
+                f"expected a backend that takes {key}, found {', '.join(backends)}; add --backend {' or '.join(known)}"
+            )
     found = []
     for contestant in contestants:
-        if contestant.backend not in OPTIONS:
-            found.append(contestant)
-            continue
-        found.append(replace(contestant, options=options))
+        own = _options_of(contestant.backend)
+        common = {key: value for key, value in options.items() if key in own}
+        found.append(replace(contestant, options=common))
         for key, value in variants:
-            found.append(replace(contestant, options={**options, key: value}, variant=f"{key}={value}"))
+            if key in own:
+                found.append(replace(contestant, options={**common, key: value}, variant=f"{key}={value}"))
     for contestant in found:
-        check_options(contestant.backend, contestant.options)
+        _check_options(contestant.backend, contestant.options)
     return found
+
+
+def graphed(contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Return the contestants, each whose backend makes CUDA graphs once more with them.
+
+    Raises:
+        ConfigError: none does.
+    """
+    makers = (*torch_sessions.CUDA_GRAPHS, *CUDA_GRAPHS)
+    if not any(contestant.backend in makers for contestant in contestants):
+        named = ", ".join(dict.fromkeys(contestant.backend for contestant in contestants))
+        raise ConfigError(f"expected one of {', '.join(makers)} for CUDA graphs, found {named}; add one with --backend")
+    found = []
+    for contestant in contestants:
+        found.append(contestant)
+        # An option in the row's name may be the library's own switch for them.
+        if contestant.backend in makers and not contestant.variant and contestant.model:
+            found.append(replace(contestant, cuda_graph=True, variant="CUDA graph"))
+    return found
+
+
+def _options_of(backend: str) -> Collection[str]:
+    return {**OPTIONS.get(backend, {}), **torch_sessions.OPTIONS.get(backend, {})}
+
+
+def _check_options(backend: str, options: Mapping[str, str]) -> None:
+    (torch_sessions.check_options if backend in TORCH_BACKENDS else check_options)(backend, options)

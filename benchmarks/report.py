@@ -29,14 +29,21 @@ def notes(rows: Sequence[Row]) -> list[str]:
     """Return the lines below the table: whose enqueue holds the GPU up, and what could not run, each reason once."""
     bound = [f"{row.name}, batch {row.batch}" for row in rows if row.measured and row.measured.host_bound]
     lines = [f"host-bound, enqueue above {HOST_BOUND} of compute: {'; '.join(bound)}"] if bound else []
-    missing: dict[str, dict[str, dict[int, None]]] = {}  # reason -> name -> batch sizes
-    for row in rows:
-        if row.measured is None:
-            missing.setdefault(str(row.reason), {}).setdefault(row.name, {})[row.batch] = None
+    lines += _by_reason("not run here", [(row, row.reason) for row in rows if row.measured is None], rows)
+    untold = [(row, row.measured.no_layers) for row in rows if row.measured and row.measured.no_layers]
+    return lines + _by_reason("no times of layers", untold, rows)
+
+
+def _by_reason(what: str, reasons: Sequence[tuple[Row, str | None]], rows: Sequence[Row]) -> list[str]:
+    """Return a line for each reason with the names that have it, and their batch sizes where those are not all."""
+    grouped: dict[str, dict[str, dict[int, None]]] = {}  # reason -> name -> batch sizes
+    for row, reason in reasons:
+        grouped.setdefault(str(reason), {}).setdefault(row.name, {})[row.batch] = None
     every = dict.fromkeys(row.batch for row in rows)
-    for reason, names in missing.items():
+    lines = []
+    for reason, names in grouped.items():
         who = [name + ("" if at == every else f", batch {', '.join(map(str, at))}") for name, at in names.items()]
-        lines.append(f"not run here: {'; '.join(who)}: {reason}")
+        lines.append(f"{what}: {'; '.join(who)}: {reason}")
     return lines
 
 
@@ -62,6 +69,18 @@ def _device_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [(row.name, str(row.batch), *(f"{times[key]:.4f}" for key in keys)) for row, times in timed]
 
 
+LAYER_COLUMNS = ("layer", "module", "computes in", "ms", "share")
+
+
+def layer_cells(measured: Measured) -> list[tuple[str, ...]]:
+    """Return what each layer takes of a query, in the order in which they run; ONNX's nodes are PyTorch's modules."""
+    whole = sum(layer.ms for layer in measured.layers) or 1.0
+    return [
+        (layer.name, ", ".join(layer.nodes), layer.datatype, f"{layer.ms:.4f}", f"{layer.ms / whole:.1%}")
+        for layer in measured.layers
+    ]
+
+
 def conditions(result: Result) -> list[str]:
     """Return the lines without which no figure may stand: machine, versions, how it was measured."""
     settings, environment = result.settings, result.environment
@@ -83,8 +102,8 @@ def conditions(result: Result) -> list[str]:
 
 
 def _options(options: Mapping[str, str]) -> str:
-    given = ", ".join(f"{key}={value}" for key, value in options.items())
-    return f"with {given} where a backend has it" if given else "CUDA graphs only where a row's name has them"
+    given = "".join(f"{key}={value}, where a backend has it, " for key, value in options.items())
+    return f"{given}CUDA graphs only where a row's name has them"
 
 
 def to_markdown(result: Result, title: str) -> str:
@@ -96,6 +115,10 @@ def to_markdown(result: Result, title: str) -> str:
     if timed := _device_cells(result.rows):
         columns = ("backend", "batch", "H2D ms", "compute ms", "D2H ms", "enqueue ms")
         page += f"\nMedians by device events, the enqueue by the host:\n\n{markdown_table(columns, timed)}"
+    for row in result.rows:
+        if row.measured and row.measured.layers:
+            title = f"Layers of {row.name}, batch {row.batch}, means by the library's own profiler"
+            page += f"\n{title}:\n\n{markdown_table(LAYER_COLUMNS, layer_cells(row.measured))}"
     return page
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from quillrt.runtime.trt_layers import LayerTime
+
 SCHEMA = 1
 HOST_BOUND = 0.8  # trtexec's rule: above this share of the computing time the enqueue holds the GPU up
 
@@ -45,6 +47,8 @@ class Measured:
         percentiles_ms: nearest rank over all rounds, only those that so many queries can bear.
         agreement: with the run's first row.
         device_ms: median copies, computation and enqueue by device events, where there is a device.
+        layers: what each layer takes of a query, where that was asked for and the library tells.
+        no_layers: why it does not.
         latencies_ns: every query, by round.
     """
 
@@ -59,6 +63,8 @@ class Measured:
     agreement: Agreement
     device_ms: Mapping[str, float] | None
     latencies_ns: tuple[tuple[int, ...], ...]
+    layers: tuple[LayerTime, ...] = ()
+    no_layers: str | None = None
 
     @property
     def host_bound(self) -> bool:
@@ -78,7 +84,7 @@ class Row:
         reason: why it did not run.
         measured: what was measured.
         speedup: by the reference row's name, how many times as fast as that row at this batch size, by medians.
-        variant: provider options that tell it from the other rows of its backend and precision.
+        variant: options that tell it from the other rows of its backend and precision.
     """
 
     backend: str

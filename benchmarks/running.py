@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.trt_layers import LayerTime
 
 from .contestants import Contestant
 from .process import Remote
@@ -36,12 +39,16 @@ class Settings:
         seconds: measured per row, warm-up not counted.
         rounds: in how many turns that time is spent; all contestants take turns, so that a disturbance meets all.
         threads: CPU threads inside one query.
+        layers: also time each layer, where a library tells.
+        whole_s: seconds after which nothing more is begun; what is left over gets that as its reason. ``None``: no end.
     """
 
     batches: tuple[int, ...] = (1, 64)
     seconds: float = 3.0
     rounds: int = 5
     threads: int = 1
+    layers: bool = False
+    whole_s: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds <= _LONGEST:
@@ -66,12 +73,15 @@ def measure(
     is appended to ``log``.
     """
     options = SessionOptions(threads=settings.threads)
+    until = math.inf if settings.whole_s is None else monotonic() + settings.whole_s
     with ExitStack() as stack:
         entrants = [
-            _enter(contestant, images, options, log, stack)
+            _enter(contestant, images, options, log, until, stack)
             for contestant in track(contestants, "load", len(contestants))
         ]
-        return tuple(row for batch in settings.batches for row in _measure_batch(entrants, batch, settings, track))
+        return tuple(
+            row for batch in settings.batches for row in _measure_batch(entrants, batch, settings, until, track)
+        )
 
 
 @dataclass(frozen=True)
@@ -85,16 +95,25 @@ class _Entrant:
 
 
 def _enter(
-    contestant: Contestant, images: NDArray[np.float32], options: SessionOptions, log: Path, stack: ExitStack
+    contestant: Contestant,
+    images: NDArray[np.float32],
+    options: SessionOptions,
+    log: Path,
+    until: float,
+    stack: ExitStack,
 ) -> _Entrant:
-    if contestant.reason is not None:
-        return _Entrant(contestant, contestant.reason)
+    if reason := contestant.reason or _late(until):
+        return _Entrant(contestant, reason)
     remote = stack.enter_context(Remote("quillrt.benchmarks.worker:Bench", log, contestant.name, options.threads))
     try:
         return _Entrant(contestant, None, remote, remote.ask(PATIENCE_S, "open", contestant, images, options))
     except BackendUnavailable as error:
         remote.close()
         return _Entrant(contestant, str(error))
+
+
+def _late(until: float) -> str | None:
+    return "the time for the whole run was up before its turn" if monotonic() > until else None
 
 
 class _Attempt:
@@ -107,6 +126,7 @@ class _Attempt:
         self.logits: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self.rounds: list[tuple[list[int], int]] = []
         self.device_ms: Mapping[str, float] | None = None
+        self.layers: tuple[LayerTime, ...] | str = ()
 
     def ask(self, name: str, *args: Any, timeout_s: float = PATIENCE_S) -> Any:
         if self.reason is None and self.entrant.remote is not None:
@@ -117,9 +137,12 @@ class _Attempt:
         return None
 
 
-def _measure_batch(entrants: Sequence[_Entrant], batch: int, settings: Settings, track: Track) -> list[Row]:
+def _measure_batch(
+    entrants: Sequence[_Entrant], batch: int, settings: Settings, until: float, track: Track
+) -> list[Row]:
     attempts = [_Attempt(entrant) for entrant in entrants]
     for attempt in attempts:
+        attempt.reason = attempt.reason or _late(until)
         if answer := attempt.ask("check", batch):
             attempt.first_ms, attempt.logits = answer
     turns = attempts * settings.rounds  # A B C A B C
@@ -130,6 +153,8 @@ def _measure_batch(entrants: Sequence[_Entrant], batch: int, settings: Settings,
             attempt.rounds.append(answer)
     for attempt in attempts:
         attempt.device_ms = attempt.ask("device_ms", batch)
+        if settings.layers:
+            attempt.layers = attempt.ask("layers", batch) or ()
     reference = next((attempt for attempt in attempts if attempt.reason is None), None)
     return with_speedups([_row(attempt, batch, reference) for attempt in attempts])
 
@@ -154,6 +179,8 @@ def _row(attempt: _Attempt, batch: int, reference: _Attempt | None) -> Row:
         agreement=compare(attempt.logits, reference.logits, reference.entrant.contestant.name),
         device_ms=attempt.device_ms,
         latencies_ns=tuple(tuple(latencies) for latencies, _ in attempt.rounds),
+        layers=() if isinstance(attempt.layers, str) else attempt.layers,
+        no_layers=attempt.layers if isinstance(attempt.layers, str) else None,
     )
     return replace(row, measured=measured)
 

@@ -9,8 +9,9 @@ from time import perf_counter_ns
 import numpy as np
 from numpy.typing import NDArray
 
-from quillrt.runtime.errors import SpecError
+from quillrt.runtime.errors import QuillError, SpecError
 from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.trt_layers import LayerTime
 
 from .contestants import Contestant
 
@@ -25,6 +26,7 @@ class Bench:
         """Load the model and return how long that took in ms, the import of its library included."""
         self._images = images
         self._labels = len(contestant.spec.labels)
+        self._backend = contestant.backend
         begin = perf_counter_ns()
         self._session = contestant.open(options)
         return (perf_counter_ns() - begin) / 1e6
@@ -77,6 +79,17 @@ class Bench:
         queries = batches(self._images, batch)
         times = [asdict(run_timed(queries[i % len(queries)])[1]) for i in range(_TIMED_QUERIES)]
         return {key: median(time[key] for time in times) for key in times[0]}
+
+    def layers(self, batch: int) -> tuple[LayerTime, ...] | str:
+        """Return what each layer takes of a query, by the library's own profiler; or why nobody can tell."""
+        layer_times = getattr(self._session, "layer_times", None)
+        if layer_times is None:
+            return f"{self._backend} tells of no layers"
+        try:
+            found: tuple[LayerTime, ...] = layer_times(batches(self._images, batch)[0], _TIMED_QUERIES)
+        except QuillError as error:
+            return str(error)
+        return found
 
 
 def batches(images: NDArray[np.float32], batch: int) -> list[NDArray[np.float32]]:

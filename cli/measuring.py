@@ -59,9 +59,16 @@ def bench(
         typer.Option(
             "--variant",
             metavar="KEY=VALUE",
-            help="One more row of each backend that has provider options, with this one besides; repeatable.",
+            help="One more row of each backend that takes it, with this option besides: provider options of "
+            "onnxruntime's, mode=max-autotune of torch-compile; repeatable.",
         ),
     ] = None,
+    cuda_graph: Annotated[
+        bool, typer.Option("--cuda-graph", help="One more row, with CUDA graphs, of each backend that makes them.")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also time each layer, where the backend tells: TensorRT, onnxruntime-cpu.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("runs/bench"),
     as_json: Json = False,
     quiet: Quiet = False,
@@ -72,12 +79,14 @@ def bench(
     from quillrt.benchmarks.bench import Rows
     from quillrt.benchmarks.bench import bench as run
     from quillrt.benchmarks.images import choose_images
-    from quillrt.benchmarks.report import COLUMNS, cells, conditions, notes
+    from quillrt.benchmarks.report import COLUMNS, LAYER_COLUMNS, cells, conditions, layer_cells, notes
     from quillrt.benchmarks.running import Settings
     from quillrt.runtime.bundle import Bundle
 
-    chosen = Rows(backend or (), provider_options(provider_option), option_pairs(variant))
-    settings = Settings(batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads)
+    chosen = Rows(backend or (), provider_options(provider_option), option_pairs(variant), cuda_graph)
+    settings = Settings(
+        batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads, layers=layers
+    )
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     source, images = choose_images(manifest.training, manifest.model.preprocessing, dataset, data_root, part)
@@ -102,6 +111,9 @@ def bench(
         }
         for title, half in halves.items():
             print_table(title, [COLUMNS[i] for i in half], [[row[i] for i in half] for row in rows])
+        for row in result.rows:
+            if row.measured and row.measured.layers:
+                print_table(f"Layers of {row.name}, batch {row.batch}", LAYER_COLUMNS, layer_cells(row.measured))
         for line in (*notes(result.rows), *conditions(result)):
             typer.echo(line)
     note(f"written: result.json, result.md, latency.png, log.txt in {output}", quiet)

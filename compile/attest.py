@@ -6,12 +6,9 @@ model's runtime model: each kernel with its precision and the names of the nodes
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import numpy as np
 from quillrt.runtime.backends import ONNX_ON_CPU, why_unavailable
 from quillrt.runtime.device import processor
 from quillrt.runtime.errors import BuildError, BundleError
+from quillrt.runtime.ort_profile import profile
 from quillrt.runtime.ov import OpenVINOSession
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.spec import ModelSpec
@@ -33,23 +31,11 @@ if TYPE_CHECKING:
 
     from .graphs import File
 
-# As onnxruntime and OpenVINO name the type that a kernel reads.
-_DATATYPES = {
-    "float": "fp32",
-    "f32": "fp32",
-    "float16": "fp16",
-    "f16": "fp16",
-    "bfloat16": "bf16",
-    "bf16": "bf16",
-    "uint8": "int8",
-    "int8": "int8",
-    "u8": "int8",
-    "i8": "int8",
-}
+# As OpenVINO names the type that a kernel reads.
+_DATATYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 # Kernels that only change type or layout: onnxruntime's operators, then OpenVINO's kinds of layer.
 _REFORMATS = {"QuantizeLinear", "DequantizeLinear", "Cast", "ReorderInput", "ReorderOutput", "Transpose"}
 _REFORMATS |= {"FakeQuantize", "Convert", "Reorder"}
-_KERNEL = "_kernel_time"
 # What onnxruntime puts before the name of a node whose casts it removed, or that it fused.
 _BEFORE = ("InsertedPrecisionFreeCast_", "fused ")
 
@@ -164,32 +150,13 @@ def _product_before(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto], pro
 
 
 def _onnxruntime(graph: bytes, spec: ModelSpec) -> list[LayerInfo]:
-    """Return the kernels that one image runs through, opened as ``runtime/ort.py`` opens graphs.
+    """Return the kernels that one image runs through.
 
     Raises:
         BundleError: onnxruntime refuses the graph.
     """
-    import onnxruntime
-
     image = np.zeros([d or 1 for d in spec.input.shape], np.float32)
-    with tempfile.TemporaryDirectory() as folder:  # the profile is a file
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 4
-        settings.enable_profiling = True
-        settings.profile_file_prefix = str(Path(folder, "profile"))
-        try:
-            session = onnxruntime.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
-            session.run(None, {spec.input.name: image})
-        except Exception as error:  # onnxruntime's have no common base but this
-            raise BundleError(f"onnxruntime cannot run the graph: {' '.join(str(error).split())}") from error
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    kernels = []
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-            name, arguments = event["name"].removesuffix(_KERNEL), event["args"]
-            read = next((kind for tensor in arguments["input_type_shape"] for kind in tensor), "")
-            kernels.append(LayerInfo(name, arguments["op_name"], _DATATYPES.get(read, read), (name,)))
-    return kernels
+    return [kernel for kernel, _ in profile(graph, spec, image)]
 
 
 def _openvino(graph: bytes, spec: ModelSpec) -> list[LayerInfo]:

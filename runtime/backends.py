@@ -25,6 +25,7 @@ BACKENDS = {
 ONNX_ON_CPU = ("onnxruntime-cpu", "openvino")  # they open ONNX graphs
 CPU_BACKENDS = (*ONNX_ON_CPU, "litert")  # no GPU is asked for them
 CUDA_GRAPHS = ("tensorrt", "tensorrt-rtx", "onnxruntime-tensorrt", "onnxruntime-cuda")
+TF32 = ("onnxruntime-cuda",)  # an option of the session rounds its FP32 products to TF32
 # What they open is code of whoever made the bundle: they run when asked for by name, never because a bundle has a file.
 BY_NAME = ("pytorch", "pytorch-aot")
 

@@ -83,11 +83,14 @@ def engine_file(graph: Entry, built: BuiltEngine, **facts: Any) -> tuple[Entry, 
     """Return the engine with its entry: what it fits, how it was built, and ``facts`` beside."""
     # A bundle may hold engines for several kinds of GPU, and TensorRT's own are for one each.
     where = f".sm{built.compute_capabilities[0].replace('.', '')}" if built.gpu else ""
+    rounds = built.options.tf32 and graph.precision is Precision.FP32
+    precision = Precision.TF32 if rounds else graph.precision
+    name = "model.tf32" if rounds else graph.path.removesuffix(".onnx").removesuffix(".tensorrt")
     return entry_for(
         built.engine,
-        graph.path.removesuffix(".onnx").removesuffix(".tensorrt") + f".{built.family}{where}.engine",
+        f"{name}.{built.family}{where}.engine",
         "engine",
-        precision=graph.precision,
+        precision=precision,
         backends=(built.family,),
         tools={**versions("quillrt"), built.family: built.tensorrt_version},
         built_for={**built.facts(), **facts},
@@ -103,9 +106,9 @@ def with_weights(bundle: Bundle, entry: Entry, family: str, cache: Cache) -> byt
         BundleError: that graph is not in the bundle.
         QuillError: as ``refit``.
     """
+    typed = Precision.FP32 if entry.precision is Precision.TF32 else entry.precision
     graph = next(
-        (e for e in bundle.entries if e.kind == "onnx" and e.precision is entry.precision and family in e.typed_for),
-        None,
+        (e for e in bundle.entries if e.kind == "onnx" and e.precision is typed and family in e.typed_for), None
     )
     if graph is None:
         raise BundleError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .errors import BackendUnavailable, BundleError
 from .session import Session, SessionOptions
 from .spec import ModelSpec
+from .trt_layers import LayerTime
 
 _UNSAFE = [
     "MatmulTransposeFusion"
@@ -30,12 +31,12 @@ def load() -> Any:
     return onnxruntime
 
 
-class CpuSession(Session):
-    """An ONNX graph on onnxruntime's CPU provider."""
+class OrtSession(Session):
+    """An ONNX graph on one of onnxruntime's providers, which a subclass names."""
 
-    name = "onnxruntime-cpu"
-    provider = "CPUExecutionProvider"
-    needs = "its libraries"
+    name: ClassVar[str]
+    provider: ClassVar[str]
+    needs: ClassVar[str]
 
     def __init__(self, model: bytes, spec: ModelSpec, options: SessionOptions = SessionOptions()) -> None:
         if reason := self.unavailable():
@@ -109,3 +110,26 @@ class CpuSession(Session):
             f"{self.name}: onnxruntime could not start {self.provider} ({self.needs} missing?); "
             "run quillrt doctor, or choose --backend onnxruntime-cpu"
         )
+
+
+class CpuSession(OrtSession):
+    """An ONNX graph on onnxruntime's CPU provider."""
+
+    name = "onnxruntime-cpu"
+    provider = "CPUExecutionProvider"
+    needs = "its libraries"
+
+    def _open(self, model: bytes, options: SessionOptions) -> Any:
+        self._model, self._options = model, options
+        return super()._open(model, options)
+
+    def layer_times(self, batch: NDArray[np.float32], queries: int) -> tuple[LayerTime, ...]:
+        """Return what each kernel takes of a query, in the mean of ``queries``, in another session of its own.
+
+        Raises:
+            SpecError: as ``run``.
+        """
+        from .ort_profile import profile
+
+        kernels = profile(self._model, self._spec, batch, queries, self._options)
+        return tuple(LayerTime(kernel.name, ms, kernel.datatype, kernel.nodes) for kernel, ms in kernels)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BackendUnavailable, BundleError, ConfigError
-from .ort import CpuSession, load
+from .ort import OrtSession, load
 from .ort_binding import Bindings
 from .ort_engines import EngineFolder, load_tensorrt, profile_shapes
 from .ort_options import GRAPH_OPTION, parse_options
@@ -24,7 +24,7 @@ _RECORD = "session.record_ep_graph_assignment_info"
 _REFUSED = "fallback to CPU EP has been explicitly disabled"  # what onnxruntime says where the first forbids
 
 
-class CudaSession(CpuSession):
+class CudaSession(OrtSession):
     """An ONNX graph on onnxruntime's CUDA provider; it answers one query at a time.
 
     It runs on buffers bound once (``io_binding``), by a captured graph for each batch size where asked
@@ -61,7 +61,7 @@ class CudaSession(CpuSession):
 
     def provider_options(self, model: bytes, options: SessionOptions) -> dict[str, Any]:
         """Return what the provider gets beside the user's options."""
-        return {"device_id": options.device, "use_tf32": 0}  # precision lives in the graph
+        return {"device_id": options.device, "use_tf32": int(options.tf32)}
 
     def _open(self, model: bytes, options: SessionOptions) -> Any:
         asked = {GRAPH_OPTION[self.name]: "1"} if options.cuda_graph else {}

@@ -11,6 +11,7 @@ from .backends import (
     BACKENDS,
     BY_NAME,
     CPU_BACKENDS,
+    TF32,
     check_graph,
     check_name,
     open_session,
@@ -43,7 +44,12 @@ _X86_INT8 = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def candidates(bundle: Bundle, backend: str, precision: Precision | None = None) -> list[Entry]:
-    """Return the entries that ``backend`` opens, of ``precision`` alone if one is given, the likely fastest first."""
+    """Return the entries that ``backend`` opens, of ``precision`` alone if one is given, the likely fastest first.
+
+    For TF32 a backend out of ``backends.TF32`` opens the FP32 graph.
+    """
+    if precision is Precision.TF32 and backend in TF32:
+        precision = Precision.FP32
     return _fastest_first(backend, [entry for entry in bundle.entries if backend in entry.backends], precision)
 
 
@@ -132,7 +138,8 @@ def open_fitting(
                     model = _built(bundle, entry, name, cache, phases, say)
                 else:
                     model = model_of(bundle, entry, name, cache)
-                settings = replace(options, cache=cache, host_code=host_code)
+                rounds = precision is Precision.TF32
+                settings = replace(options, cache=cache, host_code=host_code, tf32=rounds)
                 return open_session(name, model, bundle.manifest.model, settings), entry, name
             except BackendUnavailable as error:
                 if backend is not None:  # who asks for one wants it, or its own words

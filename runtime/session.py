@@ -26,6 +26,8 @@ class SessionOptions:
         threads: CPU threads inside one query; ``None`` leaves it to the library.
         device: index of the GPU.
         provider_options: options of one backend's own library, by name (``ort_options`` has those there are).
+        tf32: let FP32 products round their inputs to TF32, 10 bits of mantissa, where the backend is out of
+            ``backends.TF32``.
         cuda_graph: submit each query to a GPU as one CUDA graph, captured once for each batch size.
         host_code: load an engine that holds code for the processor, of whoever made it.
         cache: keeps what a backend compiles for this device.
@@ -34,6 +36,7 @@ class SessionOptions:
     threads: int | None = None
     device: int = 0
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    tf32: bool = False
     cuda_graph: bool = False
     host_code: bool = False
     cache: Cache = NO_CACHE

@@ -17,9 +17,9 @@ from .session import Session, SessionOptions
 from .spec import ModelSpec
 from .tensorrt_api import load
 from .trt_engine import Engine, profile_for
-from .trt_inspect import LayerTime, inspect_engine, layer_times
+from .trt_inspect import inspect_engine, layer_times
 from .trt_lane import Lane, Timing
-from .trt_layers import LayerInfo
+from .trt_layers import LayerInfo, LayerTime
 
 _LANES = 2  # while the kernels of one query run, the copies of the next do
 _S = TypeVar("_S", bound="TensorRTSession")

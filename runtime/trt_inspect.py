@@ -5,27 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from .trt_layers import LayerInfo, datatype_of, nodes_in
-
-
-@dataclass(frozen=True)
-class LayerTime:
-    """What one layer takes of a query.
-
-    Attributes:
-        name: TensorRT's name for it.
-        ms: mean of its device time.
-        datatype: what it computes in, empty where the engine does not tell.
-        nodes: names of the ONNX nodes it does the work of, which are those of the PyTorch modules.
-    """
-
-    name: str
-    ms: float
-    datatype: str
-    nodes: tuple[str, ...]
+from .trt_layers import LayerInfo, LayerTime, datatype_of, nodes_in
 
 
 def inspect_engine(trt: Any, engine: Any) -> tuple[LayerInfo, ...]:

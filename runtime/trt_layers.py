@@ -54,6 +54,23 @@ class LayerInfo:
         return _PRODUCT.search(self.kind) is not None
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """What one layer takes of a query.
+
+    Attributes:
+        name: the library's name for it.
+        ms: mean of its time.
+        datatype: what it computes in, empty where the engine does not tell.
+        nodes: names of the ONNX nodes it does the work of, which are those of the PyTorch modules.
+    """
+
+    name: str
+    ms: float
+    datatype: str
+    nodes: tuple[str, ...]
+
+
 def datatype_of(text: str) -> str:
     """Return the data type that TensorRT calls ``Half`` or, in a format, ``Row major linear FP16``; or nothing."""
     found = _TYPE.search(text)

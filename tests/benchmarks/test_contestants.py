@@ -4,7 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from quillrt.benchmarks.contestants import NAMES, Contestant, bundle_contestants, only, torch_contestants, tuned
+from quillrt.benchmarks.contestants import (
+    NAMES,
+    Contestant,
+    bundle_contestants,
+    graphed,
+    only,
+    torch_contestants,
+    tuned,
+)
 from quillrt.runtime import select
 from quillrt.runtime.backends import BACKENDS
 from quillrt.runtime.bundle import Bundle
@@ -112,3 +120,61 @@ def test_options_reach_the_session_of_their_backend_and_no_other(monkeypatch, bu
         ("onnxruntime-cpu", 3, {}),
     ]
     assert tuned([cpu], {}, []) == [cpu]
+
+
+def test_a_variant_is_a_row_of_the_backends_that_know_it(bundle):
+    cuda = Contestant("onnxruntime-cuda", "fp32", bundle.manifest.model, b"fp32")
+    compiled = Contestant("torch-compile", "fp32", bundle.manifest.model, Path("c"))
+    rows = tuned([compiled, cuda], {"prefer_nhwc": "1"}, [("mode", "max-autotune"), ("io_binding", "0")])
+    assert [(row.name, dict(row.options)) for row in rows] == [
+        ("torch-compile fp32", {}),
+        ("torch-compile fp32 mode=max-autotune", {"mode": "max-autotune"}),
+        ("onnxruntime-cuda fp32", {"prefer_nhwc": "1"}),
+        ("onnxruntime-cuda fp32 io_binding=0", {"prefer_nhwc": "1", "io_binding": "0"}),
+    ]
+    with pytest.raises(ConfigError, match=r"expected mode of torch-compile to be one of default, .*found 'fast'"):
+        tuned([compiled, cuda], {}, [("mode", "fast")])
+    with pytest.raises(ConfigError, match=r"a backend that takes mode, found eager; add --backend torch-compile or"):
+        tuned([Contestant("eager", "fp32", bundle.manifest.model)], {"mode": "default"}, [])
+
+
+def test_cuda_graphs_are_one_more_row_of_whoever_makes_them(monkeypatch, bundle):
+    spec = bundle.manifest.model
+    given = [
+        Contestant("eager-cuda", "fp16", spec, Path("c")),
+        Contestant("torch-compile-cuda", "fp32", spec, Path("c")),
+        Contestant("tensorrt", "int8", spec, b"engine"),
+        Contestant("tensorrt-rtx", None, spec, reason="none in the bundle"),
+        Contestant("onnxruntime-cuda", "fp32", spec, b"graph", options={"io_binding": "0"}, variant="io_binding=0"),
+        Contestant("openvino", "fp32", spec, b"graph"),
+    ]
+    rows = graphed(given)
+    assert [row.name for row in rows if row not in given] == ["eager-cuda fp16 CUDA graph", "tensorrt int8 CUDA graph"]
+    opened = []
+    monkeypatch.setattr("quillrt.benchmarks.contestants.open_session", lambda *given: opened.append(given[3]))
+    for row in rows[3:5]:
+        row.open(SessionOptions())
+    assert [options.cuda_graph for options in opened] == [False, True]
+    with pytest.raises(ConfigError, match="for CUDA graphs, found openvino; add one with --backend"):
+        graphed(given[-1:])
+
+
+def test_tf32_is_a_row_of_the_fp32_graph_with_an_option(monkeypatch, quadrants):
+    file = entry_for(b"fp32", "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cuda", "openvino"))
+    manifest = Manifest(quadrants.spec, {}, (file[0],))
+    monkeypatch.setattr(select, "why_unavailable", lambda backend: None)
+    rows = bundle_contestants(Bundle(Path("m.quill"), manifest, {"fp32.onnx": b"fp32"}, ""))
+    named = [row for row in rows if row.precision]
+    assert [row.name for row in named] == ["onnxruntime-cuda fp32", "onnxruntime-cuda tf32", "openvino fp32"]
+    opened = []
+    monkeypatch.setattr("quillrt.benchmarks.contestants.open_session", lambda *given: opened.append(given[3].tf32))
+    for row in named:
+        row.open(SessionOptions())
+    assert opened == [False, True, False]
+
+
+def test_on_a_gpu_pytorch_has_a_row_of_each_precision(quadrants, tmp_path):
+    (tmp_path / "c.safetensors").write_bytes(b"")
+    rows = torch_contestants(quadrants.spec, tmp_path / "c.safetensors", tuple(Precision))
+    assert [row.name for row in rows if "cuda" not in row.backend] == ["eager fp32", "torch-compile fp32"]
+    assert [row.precision for row in rows if row.backend == "eager-cuda"] == ["fp32", "tf32", "fp16", "bf16"]

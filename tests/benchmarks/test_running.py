@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from quillrt.benchmarks import running
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.process import Remote
 from quillrt.benchmarks.running import Settings, compare, measure, with_speedups
@@ -100,6 +101,24 @@ def test_a_crash_in_the_middle_ends_its_own_rows_only(contestant, images, log):
     assert [row.measured is None for row in rows] == [True, False, True, False]
     assert "SIGSEGV" in rows[0].reason
     assert "log.txt" in rows[2].reason
+
+
+def test_what_is_left_when_the_time_is_up_says_so(contestant, images, log):
+    """The time ends while batch 1 is measured, which is measured to its end; batch 8 is not begun."""
+    settings = replace(QUICK, batches=(1, 8), seconds=1.0, whole_s=10.0)
+
+    def slow(items, label, total=None):
+        if label == "batch 1":
+            clock[0] += 11.0
+        return items
+
+    clock = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "monotonic", lambda: clock[0])
+        one, eight = measure([contestant], images, settings, log, slow)
+        (late, _) = measure([contestant], images, replace(settings, whole_s=-1.0), log)
+    assert one.measured is not None
+    assert eight.reason == late.reason == "the time for the whole run was up before its turn"
 
 
 def test_a_model_that_takes_one_batch_size_only_fails_at_the_others(contestant, images, log):

@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 import sysconfig
 from pathlib import Path
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from quillrt.benchmarks.torch_sessions import CompileSession, EagerSession, forbid_tf32, open_torch_session
+from quillrt.benchmarks.torch_sessions import Captured, CompileSession, EagerSession, open_torch_session, set_tf32
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, SpecError
+from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.spec import character_spec
@@ -44,14 +46,15 @@ def test_eager_is_the_module(checkpoint, batch):
     assert torch.get_num_threads() == before
 
 
-def test_fp32_is_no_tf32():
+@pytest.mark.parametrize("allowed", [False, True])
+def test_tf32_is_on_only_where_allowed(allowed):
     switches = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:
-            switch.fp32_precision = "tf32"
-        forbid_tf32(torch.backends)
-        assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
+            switch.fp32_precision = "ieee" if allowed else "tf32"
+        set_tf32(torch.backends, allowed=allowed)
+        assert [switch.fp32_precision for switch in switches] == ["tf32" if allowed else "ieee"] * 2
     finally:
         for switch, precision in zip(switches, before, strict=True):
             switch.fp32_precision = precision
@@ -61,9 +64,74 @@ def test_fp32_is_no_tf32_with_the_names_before_torch_2_9():
     backends = SimpleNamespace(
         cudnn=SimpleNamespace(allow_tf32=True), cuda=SimpleNamespace(matmul=SimpleNamespace(allow_tf32=True))
     )
-    forbid_tf32(backends)
+    set_tf32(backends, allowed=False)
     assert not backends.cudnn.allow_tf32
     assert not backends.cuda.matmul.allow_tf32
+    set_tf32(backends, allowed=True)
+    assert backends.cudnn.allow_tf32
+    assert backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_half_precisions_compute_so_and_answer_in_float32(checkpoint, batch, precision):
+    exact = expected(checkpoint, batch)
+    with EagerSession(checkpoint, precision=precision) as session:
+        logits = session.run(batch)
+    assert logits.dtype == np.float32
+    half = torch.float16 if precision is Precision.FP16 else torch.bfloat16
+    assert torch.equal(torch.from_numpy(logits).to(half).float(), torch.from_numpy(logits))  # nothing finer came out
+    error = np.linalg.norm(logits - exact) / np.linalg.norm(exact)
+    assert 0 < error < 2 * torch.finfo(half).eps
+
+
+def test_a_captured_network_is_recorded_once_for_each_shape_and_replayed_on_new_images(monkeypatch):
+    """torch.cuda stands in: its graph calls again, at each replay, what was called while it was captured."""
+    calls = []
+
+    class Graph:
+        def replay(self):
+            for inputs, output in self.recorded:
+                output.copy_(inputs * 2)
+
+    class Capture:
+        def __init__(self, graph):
+            self.graph = graph
+
+        def __enter__(self):
+            self.graph.recorded = calls
+            calls.clear()
+
+        def __exit__(self, *error):
+            self.graph.recorded = list(calls)
+
+    def network(images):
+        calls.append((images, images * 2))
+        return calls[-1][1]
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    stand_ins = {"Stream": lambda: stream, "current_stream": lambda: stream, "CUDAGraph": Graph, "graph": Capture}
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+
+    captured = Captured(network)
+    for images in (torch.ones(2, 3), torch.full((2, 3), 5.0), torch.ones(1, 3), torch.full((2, 3), 7.0)):
+        assert torch.equal(captured(images), images * 2)
+    assert len(captured._graphs) == 2
+
+
+def test_a_mode_reaches_torch_compile_and_a_wrong_one_is_refused(monkeypatch, checkpoint, tmp_path):
+    modes = []
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic, mode: modes.append(mode) or network)
+    monkeypatch.setattr("quillrt.train.devices.check_compiler", lambda device: None)
+    path = tmp_path / "network.safetensors"
+    save_checkpoint(path, checkpoint)
+    for options in ({}, {"mode": "max-autotune"}):
+        open_torch_session("torch-compile", path, SessionOptions(provider_options=options)).close()
+    assert modes == ["default", "max-autotune"]
+    for name, options in (("torch-compile", {"mode": "fastest"}), ("eager", {"mode": "default"})):
+        with pytest.raises(ConfigError, match=f"expected mode of {name} to be"):
+            open_torch_session(name, path, SessionOptions(provider_options=options))
 
 
 needs_compiler = pytest.mark.skipif(

@@ -104,17 +104,41 @@ def test_a_variant_is_a_row_of_its_own_and_options_are_every_rows(bench, tmp_pat
     code, _, _ = bench("--batch", 1, *options, *variants)
     assert code == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert [(row["backend"], row["variant"]) for row in result["rows"]] == [
-        ("onnxruntime-cuda", ""),
-        ("onnxruntime-cuda", "io_binding=0"),
-        ("onnxruntime-cuda", "enable_cuda_graph=1"),
-        ("onnxruntime-cpu", ""),
+    assert [(row["backend"], row["precision"], row["variant"]) for row in result["rows"]] == [
+        *[
+            ("onnxruntime-cuda", precision, variant)
+            for precision in ("fp32", "tf32")
+            for variant in ("", "io_binding=0", "enable_cuda_graph=1")
+        ],
+        ("onnxruntime-cpu", "fp32", ""),
     ]
     assert result["settings"]["provider_options"] == {"prefer_nhwc": "1"}
     page = (tmp_path / "out" / "result.md").read_text()
-    assert "with prefer_nhwc=1 where a backend has it" in page
+    assert "prefer_nhwc=1, where a backend has it" in page
     saved = (tmp_path / "out" / "config.toml").read_text()
     assert 'variant = ["io_binding=0", "enable_cuda_graph=1"]' in saved
+
+
+def test_layers_are_timed_where_the_backend_tells(bench, tmp_path):
+    code, out, _ = bench("--batch", 2, "--backend", "onnxruntime-cpu", "--backend", "openvino", "--layers")
+    assert code == 0
+    assert "Layers of onnxruntime-cpu fp32, batch 2" in out
+    assert "no times of layers: openvino fp32: openvino tells of no layers" in out
+    rows = json.loads((tmp_path / "out" / "result.json").read_text())["rows"]
+    told = {row["backend"]: row["measured"]["layers"] for row in rows if row["measured"]}
+    assert told["openvino"] == []
+    assert sum(layer["ms"] for layer in told["onnxruntime-cpu"]) > 0
+    page = (tmp_path / "out" / "result.md").read_text()
+    assert "| layer | module | computes in | ms | share |" in page
+
+
+def test_a_row_with_cuda_graphs_is_asked_of_gpus_alone(bench):
+    code, _, err = bench("--batch", 1, "--backend", "onnxruntime-cpu", "--cuda-graph")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "for CUDA graphs, found onnxruntime-cpu" in err
+    code, out, _ = bench("--batch", 1, "--backend", "onnxruntime-cpu", "--backend", "onnxruntime-cuda", "--cuda-graph")
+    assert code == 0
+    assert "onnxruntime-cuda fp32 CUDA graph" in out
 
 
 def test_a_missing_bundle_is_one_line(bench, tmp_path):

@@ -120,6 +120,17 @@ def test_what_an_engine_depends_on_makes_another(machine, tmp_path, change):
     assert built_engine(cache, entry, onnx, "tensorrt", options)[1]
 
 
+def test_an_engine_whose_products_round_is_no_fp32_engine(machine, quadrants):
+    entry, onnx = graph(Precision.FP32)
+    rounded, _ = engine_file(entry, built_engine(NO_CACHE, entry, onnx, "tensorrt", BuildOptions(tf32=True))[0])
+    exact, _ = engine_file(entry, built_engine(NO_CACHE, entry, onnx, "tensorrt")[0])
+    assert (rounded.precision, rounded.path) == (Precision.TF32, "model.tf32.tensorrt.sm87.engine")
+    assert (exact.precision, exact.path) == (Precision.FP32, "model.fp32.tensorrt.sm87.engine")
+    half, onnx = graph(Precision.FP16)  # whose products have nothing to round
+    engine, _ = engine_file(half, built_engine(NO_CACHE, half, onnx, "tensorrt", BuildOptions(tf32=True))[0])
+    assert engine.precision is Precision.FP16
+
+
 def test_graphs_to_build_are_those_asked_for_or_the_one_run_would_choose(machine, quadrants):
     bundle = bundle_of(quadrants, graph(Precision.FP32), graph(Precision.INT8), graph(Precision.FP8))
 

@@ -5,6 +5,7 @@ That provider is part of the ordinary package on Linux; to it all nodes fall to 
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -96,11 +97,16 @@ def test_nodes_that_were_not_let_are_named_alone_and_how_to_let_them(quadrants):
 def test_onnxruntime_itself_forbids_the_cpu(quadrants, started):
     CudaSession(quadrants.onnx, quadrants.spec, options(io_binding="0"))
     CudaSession(quadrants.onnx, quadrants.spec, options(io_binding="0", device=1))
+    CudaSession(quadrants.onnx, quadrants.spec, replace(options(io_binding="0"), tf32=True))
 
     for call in started:
         assert call.settings.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
         assert [name for name, _ in call.providers] == ["CUDAExecutionProvider"]
-    assert [call.providers[0][1] for call in started] == [{"device_id": d, "use_tf32": 0} for d in (0, 1)]
+    assert [call.providers[0][1] for call in started] == [
+        {"device_id": 0, "use_tf32": 0},
+        {"device_id": 1, "use_tf32": 0},
+        {"device_id": 0, "use_tf32": 1},
+    ]
 
 
 @on_azure

@@ -284,3 +284,16 @@ def test_provider_options_belong_to_a_backend_that_is_named(monkeypatch, bundle)
 def test_cuda_graphs_want_a_backend_that_makes_them(bundle, backend):
     with pytest.raises(ConfigError, match=r"expected one of tensorrt, .* for CUDA graphs, found .*--cuda-graph out"):
         open_fitting(bundle, backend, options=SessionOptions(cuda_graph=True))
+
+
+def test_tf32_is_the_fp32_graph_with_an_option_of_the_session(monkeypatch, quadrants):
+    entry = entry_for(b"fp32", "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cuda", "openvino"))
+    bundle = Bundle(Path("m.quill"), Manifest(quadrants.spec, {}, (entry[0],)), {"fp32.onnx": b"fp32"}, "")
+    opened = []
+    monkeypatch.setattr(select, "why_unavailable", lambda name: None)
+    monkeypatch.setattr(select, "open_session", lambda *given: opened.append((given[0], given[3].tf32)))
+    open_fitting(bundle, "onnxruntime-cuda", Precision.TF32)
+    open_fitting(bundle, "onnxruntime-cuda", Precision.FP32)
+    assert opened == [("onnxruntime-cuda", True), ("onnxruntime-cuda", False)]
+    with pytest.raises(BackendUnavailable, match="none is of the backend and precision asked for"):
+        open_fitting(bundle, "openvino", Precision.TF32)
