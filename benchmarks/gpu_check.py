@@ -1,22 +1,23 @@
-"""One check for any machine with an NVIDIA GPU, without network or data: gpu_check.sh calls it.
+"""One check for any machine with an NVIDIA GPU, without network: gpu_check.sh calls it.
 
-A seeded, untrained network goes through export, typing and every engine builder there is; then every backend there is
-runs it, and its answers are compared with PyTorch eager's on the CPU. Each step has a process of its own; what cannot
-run stands in the report with its reason. Exit code 0: something ran beside PyTorch eager, and whatever ran agrees; 1:
-something disagrees, or nothing ran. The self-test also fails if anything is lacking that every machine can do.
+A trained network goes through export, typing and every engine builder there is; then every backend there is runs it in
+every precision, and its answers are compared with PyTorch eager's on the CPU. Each step has a process of its own; what
+cannot run stands in the report with its reason. Exit code 0: something ran beside PyTorch eager, and whatever ran
+agrees; 1: something disagrees, or nothing ran. The self-test also fails if anything is lacking that every machine can
+do.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,129 +26,155 @@ from numpy.typing import NDArray
 from quillrt.compile.config import DEFAULT_PRECISIONS
 from quillrt.compile.layers import TOLERANCES
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.device import describe_device
+from quillrt.runtime.errors import BackendUnavailable, QuillError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
+from quillrt.runtime.pretrained import find
 from quillrt.runtime.tensorrt_api import FAMILIES
 
 from .bench import network_input
-from .contestants import Contestant, bundle_contestants, torch_contestants
+from .contestants import Contestant, bundle_contestants, graphed, torch_contestants, tuned
 from .environment import describe
-from .gpu_steps import COPY_TIMES, DRIVERS, File
+from .gpu_report import REFERENCE, Outcome, Step, Verdict, write_outcome
+from .gpu_steps import DRIVERS, File
 from .process import Remote
-from .report import markdown_table, to_markdown
 from .results import Result, Row
 from .running import Settings, measure
 
-_REFERENCE = "eager fp32"
+PRECISIONS = (
+    *(Precision.FP32, Precision.TF32, Precision.FP16, Precision.BF16),
+    *(Precision.INT8, Precision.FP8),
+)
 _STEP_TIMEOUT_S = 240.0
-_GPU = Settings(seconds=1.5)
-_SELF_TEST = Settings(seconds=0.1, rounds=2)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: what the report tells of it, or the reason why it could not be done."""
-
-    name: str
-    seconds: float
-    facts: Any = None
-    reason: str | None = None
+_GPU = Settings(batches=(1, 8, 64, 1024), seconds=0.8, rounds=3, layers=True)
+_SELF_TEST = Settings(batches=(1, 64), seconds=0.1, rounds=2, layers=True)
+_MOST_IMAGES = 10_000
+_SELF_TEST_IMAGES = 512
+_PREPARING = 0.45  # of the time, for graphs and engines; measuring takes the rest
+_REPORTING_S = 30.0  # for what is under way when the time is up
+_MODES = (("mode", "reduce-overhead"), ("mode", "max-autotune"), ("io_binding", "0"))
+_IN_MODES = ("fp32", "fp16")  # torch.compile takes seconds, or minutes, for each batch
 
 
 class Check:
-    """The check under way: runs steps and keeps what became of them."""
+    """The check under way: runs steps and keeps what became of them.
 
-    def __init__(self, log: Path) -> None:
+    Args:
+        log: gets what the steps print.
+        until: when no more step is begun, by ``monotonic``.
+    """
+
+    def __init__(self, log: Path, until: float) -> None:
         self.steps: list[Step] = []
-        self._log = log
+        self._log, self._until = log, until
 
     def step(self, name: str, method: str, *args: Any) -> Any:
         """Call ``Steps.method(*args)`` in a new process and return what it made, ``None`` if it could not."""
         begin = perf_counter()
         made, facts, reason = None, None, None
-        with Remote("quillrt.benchmarks.gpu_steps:Steps", self._log, name) as remote:
-            try:
-                made, facts = remote.ask(_STEP_TIMEOUT_S, method, *args)
-            except BackendUnavailable as error:
-                reason = str(error)
+        if monotonic() > self._until:
+            reason = "the time for preparing was up before its turn; give more --minutes"
+        else:
+            with Remote("quillrt.benchmarks.gpu_steps:Steps", self._log, name) as remote:
+                try:
+                    made, facts = remote.ask(_STEP_TIMEOUT_S, method, *args)
+                except BackendUnavailable as error:
+                    reason = str(error)
         self.steps.append(Step(name, perf_counter() - begin, facts, reason))
         sys.stderr.write(f"{name}: {reason or 'done'}\n")
         return made
 
 
-def run_check(folder: Path, settings: Settings, *, self_test: bool = False) -> bool:
-    """Run the check, write result.json, result.md and log.txt into ``folder``, and tell whether it passed.
+def run_check(
+    folder: Path, settings: Settings, checkpoint: Path, data_root: Path | None = None, *, self_test: bool = False
+) -> bool:
+    """Run the check, write its report into ``folder``, and tell whether it passed.
+
+    Args:
+        folder: gets result.json, result.md, latency.png and log.txt.
+        settings: how to measure, and how long all of it may take.
+        checkpoint: the network.
+        data_root: has MNIST in torchvision's layout; ``None``: the embedded digits, or noise.
+        self_test: also judge what needs no GPU.
 
     Raises:
         OSError: the folder cannot be written.
     """
+    begin, whole_s = monotonic(), settings.whole_s
     log = folder / "log.txt"
     write_text(log, "")
-    check = Check(log)
+    check = Check(log, begin + _PREPARING * whole_s if whole_s else np.inf)
     environment = describe()
+    most = _SELF_TEST_IMAGES if self_test else _MOST_IMAGES
     with tempfile.TemporaryDirectory() as work:
-        source, images, contestants = _prepare(check, Path(work))
         for driver in DRIVERS:
             check.step(f"copies by {driver}", "copies", driver)
-        rows = measure(contestants, images, settings, log) if contestants else ()
+            check.step(f"CUDA graph by {driver}", "graph", driver)
+        source, images, contestants = _prepare(check, Path(work), settings, checkpoint, data_root, most)
+        left = begin + whole_s - _REPORTING_S - monotonic() if whole_s else None
+        rows = measure(contestants, images, replace(settings, whole_s=left), log) if contestants else ()
     result = Result({**asdict(settings), "source": source, "images": len(images)}, environment, rows)
     parity = judge(rows)
     lacking = self_test_lacks(parity, check.steps, settings.batches) if self_test else []
-    passed = bool(parity) and all(verdict.passed for verdict in parity) and not lacking
-    facts = {
-        "passed": passed,
-        "lacking": lacking,
-        "parity": [{**asdict(v), "passed": v.passed} for v in parity],
-        "steps": [asdict(s) for s in check.steps],
-    }
-    write_text(folder / "result.json", json.dumps({**result.to_json(), "check": facts}, allow_nan=False) + "\n")
-    write_text(folder / "result.md", _markdown(result, check.steps, parity, lacking))
-    return passed
+    outcome = Outcome(result, tuple(check.steps), tuple(parity), tuple(lacking))
+    write_outcome(outcome, folder)
+    return outcome.passed
 
 
-def _prepare(check: Check, work: Path) -> tuple[str, NDArray[np.float32], list[Contestant]]:
-    """Make the network, its graphs and engines; return the images' name, the images and who can be measured."""
-    source, images = check.step("images", "images") or ("none", None)
-    checkpoint, onnx = work / "network.safetensors", work / "network.onnx"
-    spec = check.step("network", "network", images, checkpoint)
+def _prepare(
+    check: Check, work: Path, settings: Settings, checkpoint: Path, data_root: Path | None, most: int
+) -> tuple[str, NDArray[np.float32], list[Contestant]]:
+    """Make graphs and engines; return the images' name, the images and who can be measured."""
+    source, images, training = check.step("images", "images", data_root) or ("none", None, None)
+    spec = check.step("network", "network", checkpoint)
     if images is None or spec is None:
         return source, np.empty((0, 1, 1, 1), np.float32), []
+    onnx = work / "network.onnx"
     check.step("FP32 ONNX", "export", checkpoint, onnx)
-    files: list[File] = []
-    for precision in DEFAULT_PRECISIONS:
-        graphs = check.step(f"{precision.value} graphs", "graphs", onnx, spec, images, precision) or []
-        files += graphs
-        for family in FAMILIES if graphs else ():
-            files += check.step(f"{family} {precision.value} engine", "engine", graphs, precision, family) or []
+    graphs: dict[Precision, list[File]] = {}
+    engines: list[File] = []
+    for precision in PRECISIONS:
+        if precision is not Precision.TF32:  # which is an option of who computes the FP32 graph
+            graphs[precision] = check.step(f"{precision.value} graphs", "graphs", onnx, spec, training, precision) or []
+    for precision in PRECISIONS:
+        typed = graphs.get(precision, graphs[Precision.FP32])
+        for family in FAMILIES if typed else ():
+            name = f"{family} {precision.value} engine"
+            engines += check.step(name, "engine", typed, precision, family, settings.batches) or []
+    files = [*(file for made in graphs.values() for file in made), *engines]
     manifest = Manifest(spec, {}, tuple(entry for entry, _ in files))
     bundle = Bundle(work / "network.quill", manifest, {entry.path: data for entry, data in files}, "")
-    contestants = [*torch_contestants(spec, checkpoint), *bundle_contestants(bundle)]
-    return source, network_input(images, spec), contestants
+    return source, network_input(images, spec, most), matrix(bundle, checkpoint, on_gpu=bool(describe_device().gpus))
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a row's logits are those of PyTorch eager on the CPU, as far as its precision allows."""
+def matrix(bundle: Bundle, checkpoint: Path, *, on_gpu: bool) -> list[Contestant]:
+    """Return every backend in every precision, with CUDA graphs and without, and PyTorch's and onnxruntime's variants.
 
-    name: str
-    batch: int
-    relative_error: float
-    tolerance: float
+    Where there is a GPU, the CPU has the two rows that others are compared with, and no more.
+    """
+    spec = bundle.manifest.model
+    everyone = [*torch_contestants(spec, checkpoint, PRECISIONS), *bundle_contestants(bundle)]
+    rows = [
+        row
+        for row in graphed(tuned(everyone, {}, _MODES))
+        if "mode" not in row.options or (row.precision in _IN_MODES and row.backend == "torch-compile-cuda")
+    ]
+    references = (REFERENCE, "onnxruntime-cpu fp32")
+    return [row for row in rows if not on_gpu or row.name in references or _is_gpus(row.backend)]
 
-    @property
-    def passed(self) -> bool:
-        """The error is one that the precision explains."""
-        return self.relative_error <= self.tolerance
+
+def _is_gpus(backend: str) -> bool:
+    return backend.endswith(("-cuda", "-tensorrt")) or backend in FAMILIES
 
 
 def judge(rows: Sequence[Row]) -> list[Verdict]:
     """Return a verdict on every row that ran, but for the reference; none if that itself did not run."""
     return [
-        Verdict(row.name, row.batch, row.measured.agreement.relative_error, TOLERANCES[Precision(row.precision)])
+        Verdict(row.name, row.batch, row.measured.agreement, TOLERANCES[Precision(row.precision)])
         for row in rows
-        if row.measured and row.name != _REFERENCE and row.measured.agreement.reference == _REFERENCE
+        if row.measured and row.name != REFERENCE and row.measured.agreement.reference == REFERENCE
     ]
 
 
@@ -158,47 +185,31 @@ def self_test_lacks(parity: Sequence[Verdict], steps: Sequence[Step], batches: S
         f"onnxruntime-cpu {precision.value}, batch {batch}" for precision in DEFAULT_PRECISIONS for batch in batches
     ]
     if find_spec("tensorrt_rtx"):
-        needed += [f"tensorrt-rtx {precision.value} engine" for precision in DEFAULT_PRECISIONS]
+        needed += [f"tensorrt-rtx {precision.value} engine" for precision in PRECISIONS]
     return [name for name in needed if name not in done]
-
-
-def _markdown(result: Result, steps: Sequence[Step], parity: Sequence[Verdict], lacking: Sequence[str] = ()) -> str:
-    copies = [(step.name, line) for step in steps if step.name.startswith("copies") for line in step.facts or []]
-    return "\n".join(
-        (
-            to_markdown(result, "GPU check"),
-            f"## Parity with {_REFERENCE}\n",
-            markdown_table(
-                ("backend", "batch", "relative error", "tolerance", "verdict"),
-                [
-                    (v.name, str(v.batch), f"{v.relative_error:.1e}", f"{v.tolerance:g}", "ok" if v.passed else "WRONG")
-                    for v in parity
-                ],
-            ),
-            *(f"- lacking, so the self-test fails: {name}\n" for name in lacking),
-            "## Copies between page-locked memory and the GPU, medians\n",
-            markdown_table(
-                ("driver", "bytes", "n", "H2D ms", "D2H ms", "round trip, host ms", "H2D GB/s", "D2H GB/s"),
-                [
-                    (name, f"{line['bytes']:,}", str(line["n"]), *(f"{line[key]:.4g}" for key in COPY_TIMES))
-                    for name, line in copies
-                ],
-            ),
-            "## Steps\n",
-            markdown_table(
-                ("step", "s", "outcome"), [(step.name, f"{step.seconds:.1f}", step.reason or "done") for step in steps]
-            ),
-        )
-    )
 
 
 def main() -> None:
     """Run the check from the command line."""
     parser = argparse.ArgumentParser(prog="gpu_check", description="Check and measure every backend on this machine.")
-    parser.add_argument("folder", type=Path, help="gets result.json, result.md and log.txt")
+    parser.add_argument("folder", type=Path, help="gets result.json, result.md, latency.png and log.txt")
+    parser.add_argument("--checkpoint", type=Path, help="the network; the pretrained digits if not given")
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=os.environ.get("QUILLRT_DATA"),
+        help="folder with MNIST in torchvision's layout (or QUILLRT_DATA); else the embedded digits",
+    )
+    parser.add_argument("--minutes", type=float, default=8.0, help="what has not begun by then is left out (8)")
     parser.add_argument("--self-test", action="store_true", help="short rows, and nothing that needs no GPU may fail")
     options = parser.parse_args()
-    passed = run_check(options.folder, _SELF_TEST if options.self_test else _GPU, self_test=options.self_test)
+    cores = len(os.sched_getaffinity(0))
+    settings = replace(_SELF_TEST if options.self_test else _GPU, threads=min(8, cores), whole_s=60 * options.minutes)
+    try:
+        checkpoint = options.checkpoint or find("digits", ".safetensors")
+        passed = run_check(options.folder, settings, checkpoint, options.data_root, self_test=options.self_test)
+    except (QuillError, OSError) as error:
+        sys.exit(f"gpu_check: {error}")
     sys.stdout.write((options.folder / "result.md").read_text(encoding="utf-8"))
     sys.exit(0 if passed else 1)
 

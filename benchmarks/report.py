@@ -115,11 +115,17 @@ def to_markdown(result: Result, title: str) -> str:
     if timed := _device_cells(result.rows):
         columns = ("backend", "batch", "H2D ms", "compute ms", "D2H ms", "enqueue ms")
         page += f"\nMedians by device events, the enqueue by the host:\n\n{markdown_table(columns, timed)}"
-    for row in result.rows:
-        if row.measured and row.measured.layers:
-            title = f"Layers of {row.name}, batch {row.batch}, means by the library's own profiler"
-            page += f"\n{title}:\n\n{markdown_table(LAYER_COLUMNS, layer_cells(row.measured))}"
     return page
+
+
+def layers_markdown(result: Result) -> str:
+    """Return a table for each row that tells what its layers take, nothing where none does."""
+    return "".join(
+        f"\nLayers of {row.name}, batch {row.batch}, means by the library's own profiler:\n\n"
+        f"{markdown_table(LAYER_COLUMNS, layer_cells(row.measured))}"
+        for row in result.rows
+        if row.measured and row.measured.layers
+    )
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -137,6 +143,6 @@ def write_report(result: Result, folder: Path, title: str) -> dict[str, Path]:
     """
     paths = {"json": folder / "result.json", "markdown": folder / "result.md", "plot": folder / "latency.png"}
     write_text(paths["json"], json.dumps(result.to_json(), allow_nan=False, separators=(",", ":")) + "\n")
-    write_text(paths["markdown"], to_markdown(result, title))
+    write_text(paths["markdown"], to_markdown(result, title) + layers_markdown(result))
     plot_latency(result, paths["plot"], title)
     return paths

@@ -10,13 +10,22 @@ import pytest
 
 from quillrt.benchmarks import gpu_check
 from quillrt.benchmarks.contestants import torch_contestants
-from quillrt.benchmarks.gpu_check import Check, Step, Verdict, judge, run_check, self_test_lacks
-from quillrt.benchmarks.gpu_steps import Steps
+from quillrt.benchmarks.environment import describe
+from quillrt.benchmarks.gpu_check import PRECISIONS, Check, judge, matrix, run_check, self_test_lacks
+from quillrt.benchmarks.gpu_kernel import PTX
+from quillrt.benchmarks.gpu_report import Outcome, Step, Verdict, write_outcome
+from quillrt.benchmarks.gpu_steps import COPY_TIMES, Steps
+from quillrt.benchmarks.results import Result
 from quillrt.benchmarks.running import Settings, compare, measure
 from quillrt.compile.layers import TOLERANCES
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.device import describe_device
 from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
+from quillrt.runtime.pretrained import find
+from quillrt.runtime.trt_layers import LayerTime
 
 NO_GPU = describe_device().gpu_reason
 
@@ -62,8 +71,9 @@ def test_every_precision_has_its_tolerance():
 
 def test_a_self_test_lacks_each_step_or_row_that_failed(monkeypatch):
     formats, batches = ("fp32", "fp16", "int8"), (1, 64)
-    parity = [Verdict(f"onnxruntime-cpu {p}", batch, 0.0, 0.1) for p in formats for batch in batches]
-    built = [Step(f"tensorrt-rtx {p} engine", 1.0) for p in formats]
+    same = compare(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), "eager fp32")
+    parity = [Verdict(f"onnxruntime-cpu {p}", batch, same, 0.1) for p in formats for batch in batches]
+    built = [Step(f"tensorrt-rtx {p.value} engine", 1.0) for p in PRECISIONS]
     steps = [*built, Step("tensorrt fp32 engine", 1.0, reason="no GPU")]
 
     monkeypatch.setattr(gpu_check, "find_spec", lambda name: name == "tensorrt_rtx")
@@ -81,9 +91,11 @@ def test_the_self_test_fails_where_no_graph_can_be_made(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")  # of the steps
     # Eager ran, and agrees with itself; the rest of PyTorch has nothing to do with it and takes its time.
     monkeypatch.setattr(gpu_check, "torch_contestants", lambda *given: torch_contestants(*given)[:1])
+    monkeypatch.setattr(gpu_check, "_MODES", ())
     folder = tmp_path / "out"
     folder.mkdir()
-    assert not run_check(folder, Settings(batches=(1,), seconds=0.02, rounds=1), self_test=True)
+    settings = Settings(batches=(1,), seconds=0.02, rounds=1)
+    assert not run_check(folder, settings, find("digits", ".safetensors"), self_test=True)
     found = json.loads((folder / "result.json").read_text())
     assert found["rows"][0]["measured"] is not None
     assert {f"onnxruntime-cpu {p}, batch 1" for p in ("fp32", "fp16", "int8")} <= set(found["check"]["lacking"])
@@ -91,19 +103,28 @@ def test_the_self_test_fails_where_no_graph_can_be_made(tmp_path, monkeypatch):
 
 
 def test_a_step_that_cannot_be_done_has_its_reason_and_the_next_one_runs(tmp_path):
-    check = Check(tmp_path / "log.txt")
+    check = Check(tmp_path / "log.txt", np.inf)
     assert check.step("nonsense", "no_such_step") is None
-    name, images = check.step("images", "images")
+    name, images, training = check.step("images", "images", None)
     assert (name, images.images.shape[1:]) == ("digits test", (28, 28))
+    assert not {image.tobytes() for image in images.images} & {image.tobytes() for image in training.images}
     assert "no_such_step" in check.steps[0].reason
     assert check.steps[1].facts == {"source": "digits test", "images": len(images)}
 
 
+def test_when_the_time_is_up_no_step_is_begun(tmp_path):
+    check = Check(tmp_path / "log.txt", -np.inf)
+    assert check.step("images", "images", None) is None
+    assert check.steps[0].reason == "the time for preparing was up before its turn; give more --minutes"
+    assert not (tmp_path / "log.txt").exists()
+
+
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
 @pytest.mark.parametrize("driver", ["pycuda", "cuda-python"])
-def test_copies_without_a_gpu_say_why(driver):
+@pytest.mark.parametrize("step", [Steps.copies, Steps.graph])
+def test_what_needs_a_gpu_says_so(step, driver):
     with pytest.raises(BackendUnavailable, match=driver):
-        Steps().copies(driver)
+        step(Steps(), driver)
 
 
 @pytest.mark.gpu
@@ -112,6 +133,56 @@ def test_copies_without_a_gpu_say_why(driver):
 def test_copies_on_a_gpu_are_faster_for_more_bytes(driver):
     _, copies = Steps().copies(driver)
     assert copies[0]["h2d_gb_per_s"] < copies[-1]["h2d_gb_per_s"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_GPU is not None, reason=str(NO_GPU))
+@pytest.mark.parametrize("driver", ["pycuda", "cuda-python"])
+def test_a_graph_of_kernels_computes_on_a_gpu(driver):
+    _, times = Steps().graph(driver)
+    assert times["graph_ms"] > 0
+
+
+def test_the_kernel_is_one_that_nvidias_assembler_takes(tmp_path):
+    triton = pytest.importorskip("triton", reason="no triton, whose package has ptxas")
+    assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    if not assembler.exists():
+        pytest.skip("this triton has no ptxas")
+    (tmp_path / "kernel.ptx").write_bytes(PTX)
+    for architecture in ("sm_75", "sm_87", "sm_90"):
+        command = [assembler, "-arch", architecture, tmp_path / "kernel.ptx", "-o", tmp_path / "kernel.cubin"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_the_matrix_has_every_precision_with_cuda_graphs_and_without(quadrants, tmp_path, on_gpu):
+    backends = {Precision.FP32: ("onnxruntime-cuda", "onnxruntime-cpu"), Precision.FP16: ("onnxruntime-cuda",)}
+    files = [
+        entry_for(b"g", f"{p.value}.onnx", "onnx", precision=p, backends=backends.get(p, ()), typed_for=("tensorrt",))
+        for p in PRECISIONS
+        if p is not Precision.TF32
+    ]
+    files += [entry_for(b"e", f"{p.value}.e", "engine", precision=p, backends=("tensorrt",)) for p in PRECISIONS]
+    manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
+    bundle = Bundle(tmp_path / "m.quill", manifest, {entry.path: data for entry, data in files}, "")
+    (tmp_path / "c.safetensors").write_bytes(b"")
+    rows = [row.name for row in matrix(bundle, tmp_path / "c.safetensors", on_gpu=on_gpu)]
+    assert len(set(rows)) == len(rows)
+    for precision in ("fp32", "tf32", "fp16", "bf16", "int8", "fp8"):
+        assert {f"tensorrt {precision}", f"tensorrt {precision} CUDA graph"} <= set(rows)
+    for precision in ("fp32", "tf32", "fp16", "bf16"):
+        assert {f"eager-cuda {precision}", f"eager-cuda {precision} CUDA graph"} <= set(rows)
+    assert [row for row in rows if "mode=" in row] == [
+        f"torch-compile-cuda {precision} mode={mode}"
+        for precision in ("fp32", "fp16")
+        for mode in ("reduce-overhead", "max-autotune")
+    ]
+    assert {"onnxruntime-cuda fp32", "onnxruntime-cuda fp32 io_binding=0", "onnxruntime-cuda tf32 CUDA graph"} <= set(
+        rows
+    )
+    on_cpu = [row for row in rows if row.split()[0] in ("eager", "torch-compile", "onnxruntime-cpu", "openvino")]
+    assert (on_cpu == ["eager fp32", "onnxruntime-cpu fp32"]) is on_gpu
 
 
 def test_the_script_works_from_a_plain_checkout(tmp_path):
@@ -125,14 +196,25 @@ def test_the_script_works_from_a_plain_checkout(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_report_marks_what_is_wrong(row):
-    from quillrt.benchmarks.environment import describe
-    from quillrt.benchmarks.results import Result
-
+def test_report_marks_what_is_wrong(row, tmp_path):
     reference = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    rows = [with_logits(row, reference, reference), with_logits(row, -reference, reference)]
-    result = Result({"threads": 1, "images": 5, "source": "noise", "rounds": 2, "seconds": 1}, describe(), tuple(rows))
-    text = gpu_check._markdown(result, [gpu_check.Step("images", 1.0, reason="no images")], judge(rows))
+    layers = (LayerTime("conv", 0.25, "int8", ("conv1",)), LayerTime("head", 0.75, "fp32", ("fc",)))
+    told = replace(row, measured=replace(row.measured, layers=layers))
+    rows = [with_logits(told, reference, reference), with_logits(row, -reference, reference)]
+    facts = {"threads": 1, "images": 5, "source": "noise", "rounds": 2, "seconds": 1}
+    copied = {"bytes": 3136, "n": 100, **dict.fromkeys(COPY_TIMES, 0.5)}
+    steps = (Step("images", 1.0, reason="no images"), Step("copies by pycuda", 1.0, [copied]))
+    outcome = Outcome(Result(facts, describe(), tuple(rows)), steps, tuple(judge(rows)))
+    write_outcome(outcome, tmp_path)
+    text = (tmp_path / "result.md").read_text()
     assert [line.split("|")[-2].strip() for line in text.splitlines() if "| 0.0001 |" in line] == ["ok", "WRONG"]
-    assert "no images" in text
-    json.dumps(result.to_json(), allow_nan=False)
+    assert "| images | 1.0 | no images |" in text
+    assert "| pycuda | 3,136 | 100 |" in text
+    assert "| onnxruntime-cpu fp32 | 1 | int8 1, fp32 1 |" in text
+    assert "| conv | conv1 | int8 | 0.2500 | 25.0% |" in text
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert (found["check"]["passed"], [verdict["passed"] for verdict in found["check"]["parity"]]) == (
+        False,
+        [True, False],
+    )
+    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")

@@ -35,7 +35,7 @@ def test_without_scikit_learn_noise_takes_the_place_of_images_nobody_named():
 
 @pytest.mark.usefixtures("no_sklearn")
 def test_the_gpu_check_needs_no_scikit_learn():
-    (name, images), facts = Steps().images()
+    (name, images, _), facts = Steps().images(None)
     assert facts == {"source": SYNTHETIC, "images": len(images)}
     assert name == SYNTHETIC
 
