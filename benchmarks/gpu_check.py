@@ -132,7 +132,8 @@ def _prepare(
     if images is None or spec is None:
         return source, np.empty((0, 1, 1, 1), np.float32), []
     onnx = work / "network.onnx"
-    check.step("FP32 ONNX", "export", checkpoint, onnx)
+    if check.step("FP32 ONNX", "export", checkpoint, onnx) is None:  # this torch, or no onnxscript
+        check.step("FP32 ONNX out of a bundle", "compiled", checkpoint, onnx)
     graphs: dict[Precision, list[File]] = {}
     engines: list[File] = []
     for precision in PRECISIONS:

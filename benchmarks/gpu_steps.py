@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from quillrt.runtime.build_options import BuildOptions, Profile
+from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.cuda import PyCuda
 from quillrt.runtime.cuda_python import CudaPython
 from quillrt.runtime.errors import BackendUnavailable, BuildError
@@ -20,6 +21,7 @@ from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.spec import ModelSpec
 
+from .bench import check_checkpoint
 from .gpu_kernel import BLOCK, AddOne
 from .images import choose_images
 
@@ -57,12 +59,25 @@ class Steps:
         loaded = load_checkpoint(checkpoint)
         return loaded.spec, {"model": loaded.model, "training": loaded.training}
 
-    def export(self, checkpoint: Path, onnx: Path) -> tuple[None, dict[str, Any]]:
+    def export(self, checkpoint: Path, onnx: Path) -> tuple[Path, dict[str, Any]]:
         """Write the checkpoint's FP32 ONNX graph."""
         from quillrt.compile.source import load_source
 
         onnx.write_bytes(load_source(checkpoint).graph.SerializeToString())
-        return None, {"bytes": onnx.stat().st_size}
+        return onnx, {"bytes": onnx.stat().st_size}
+
+    def compiled(self, checkpoint: Path, onnx: Path) -> tuple[Path, dict[str, Any]]:
+        """Write the FP32 ONNX graph of the bundle that lies beside the checkpoint, where it was compiled from that.
+
+        Raises:
+            BundleError: there is no such bundle.
+            CheckpointError: it was compiled from another checkpoint.
+        """
+        bundle = Bundle.open(checkpoint.with_suffix(".quill"))
+        check_checkpoint(bundle, checkpoint)
+        graph = next(e for e in bundle.entries if e.kind == "onnx" and e.precision is Precision.FP32)
+        onnx.write_bytes(bundle.read(graph))
+        return onnx, {"bytes": graph.size}
 
     def graphs(self, onnx: Path, spec: ModelSpec, training: ImageSet, precision: Precision) -> tuple[list[File], Any]:
         """Return the graphs of one precision as a bundle would hold them."""

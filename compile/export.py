@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from quillrt.train.checkpoint import Checkpoint
 
+_COLOUR = re.compile(r"\x1b\[\d*m")  # torch writes for terminals
 OPSET = 20  # the newest that TensorRT 10.3, JetPack 6's, parses
 
 
@@ -48,7 +50,8 @@ def export_checkpoint(checkpoint: Checkpoint) -> onnx.ModelProto:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise ExportError(f"torch cannot export {checkpoint.model!r}: {' '.join(str(error).split())[:300]}") from error
+        what = " ".join(_COLOUR.sub("", str(error)).split())[:300]
+        raise ExportError(f"torch {torch.__version__} cannot export {checkpoint.model!r}: {what}") from error
     if program is None:
         raise ExportError(f"expected an ONNX program of {checkpoint.model!r}, but torch's exporter returned none")
     return clean(program.model_proto)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,8 +22,9 @@ from quillrt.compile.layers import TOLERANCES
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.device import describe_device
-from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.errors import BackendUnavailable, CheckpointError
 from quillrt.runtime.manifest import Manifest
+from quillrt.runtime.ort import CpuSession
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.pretrained import find
 from quillrt.runtime.trt_layers import LayerTime
@@ -110,6 +112,22 @@ def test_a_step_that_cannot_be_done_has_its_reason_and_the_next_one_runs(tmp_pat
     assert not {image.tobytes() for image in images.images} & {image.tobytes() for image in training.images}
     assert "no_such_step" in check.steps[0].reason
     assert check.steps[1].facts == {"source": "digits test", "images": len(images)}
+
+
+def test_a_torch_that_cannot_export_has_the_graph_of_the_bundle(tmp_path):
+    checkpoint = find("digits", ".safetensors")
+    (exported, _), (compiled, _) = (
+        step(Steps(), checkpoint, tmp_path / name) for step, name in ((Steps.export, "a"), (Steps.compiled, "b"))
+    )
+    spec = Bundle.open(find("digits", ".quill")).manifest.model
+    batch = np.random.default_rng(0).normal(size=(3, 1, 28, 28)).astype(np.float32)
+    with CpuSession(exported.read_bytes(), spec) as a, CpuSession(compiled.read_bytes(), spec) as b:
+        np.testing.assert_allclose(a.run(batch), b.run(batch), rtol=1e-4, atol=1e-4)
+    other = tmp_path / "digits.safetensors"
+    other.write_bytes(checkpoint.read_bytes() + b" ")
+    shutil.copy(find("digits", ".quill"), other.with_suffix(".quill"))
+    with pytest.raises(CheckpointError, match="compiled from"):
+        Steps().compiled(other, tmp_path / "c")
 
 
 def test_when_the_time_is_up_no_step_is_begun(tmp_path):
