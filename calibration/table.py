@@ -113,7 +113,7 @@ class CalibrationTable:
         try:
             schema = data.pop("schema")
             if schema != SCHEMA:
-                raise CalibrationError(f"expected schema {SCHEMA}, found {schema}; calibrate again with this quillrt")
+                raise CalibrationError(f"expected schema {SCHEMA}, found {schema}, of another quillrt")
             tensors = data.pop("tensors")
             table = cls(
                 **{
@@ -130,7 +130,11 @@ class CalibrationTable:
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
-            raise CalibrationError(f"expected a calibration table, but {path} is malformed: {error}") from error
+            # Python's own words on a value of another type tell the reader of JSON nothing.
+            what = str(error) if isinstance(error, QuillError) else "a field is missing, unknown or of another type"
+            raise CalibrationError(
+                f"expected a calibration table, but {path} is malformed: {what}; calibrate again"
+            ) from error
         for name, (low, high) in table.ranges.items():
             if not (low <= high and abs(low) < float("inf") and abs(high) < float("inf")):
                 raise CalibrationError(

@@ -103,6 +103,8 @@ def _load_onnx(path: Path) -> onnx.ModelProto:
         raise ExportError(f"expected a checkpoint or an ONNX file at {path}, but {error.strerror}") from error
     except (DecodeError, onnx.checker.ValidationError) as error:
         message = " ".join(str(error).split())[:200]
+        if path.suffix == ".quill":
+            message = "is a bundle; give what it was compiled from"
         raise ExportError(
             f"expected a checkpoint (.safetensors) or a valid ONNX file, but {path}: {message}"
         ) from error

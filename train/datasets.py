@@ -126,6 +126,11 @@ def load_dataset_for(
     if name is None:
         raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
     splits = load_dataset(name, data_root, spec.preprocessing)
+    if lacking := [label for label in spec.labels if label not in splits.classes]:
+        raise ConfigError(
+            f"expected a data set with the model's labels, found {name} without {' '.join(lacking)}; "
+            "give --dataset as the model was trained on"
+        )
     return name, splits if splits.classes == spec.labels else splits.only(spec.labels)
 
 

@@ -199,3 +199,9 @@ def test_a_weight_that_a_node_without_inputs_gives(classifier, tmp_path) -> None
     classifier.graph.initializer.remove(weight)
     graph = load_source(save(classifier, tmp_path)).graph.graph
     assert [node.op_type for node in graph.node] == ["Conv", "Relu", "MaxPool", "Reshape", "Gemm"]
+
+
+def test_a_bundle_is_told_from_a_damaged_graph(tmp_path):
+    (tmp_path / "model.quill").write_bytes(b"PK")
+    with pytest.raises(ExportError, match=r"model\.quill: is a bundle; give what it was compiled from$"):
+        load_source(tmp_path / "model.quill")

@@ -7,7 +7,8 @@ import pytest
 
 from quillrt.runtime.errors import ConfigError, DataError
 from quillrt.runtime.preprocessing import Preprocessing, fit_images
-from quillrt.train.datasets import load_dataset
+from quillrt.runtime.spec import character_spec
+from quillrt.train.datasets import load_dataset, load_dataset_for
 
 
 def keys(part):
@@ -136,3 +137,11 @@ def test_real_mnist_parts_and_the_constants_everybody_quotes():
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (55_000, 5_000, 10_000)
     assert (splits.preprocessing.mean, splits.preprocessing.std) == (0.1307, 0.3081)
     assert not keys(splits.train) & keys(splits.validation)
+
+
+def test_a_data_set_without_the_models_labels_is_refused_by_name():
+    spec = character_spec(("1", "A", "B"), Preprocessing())
+    with pytest.raises(ConfigError, match="found digits without A B; give --dataset as the model was trained on"):
+        load_dataset_for(spec, {}, "digits")
+    _, splits = load_dataset_for(character_spec(("7", "1"), Preprocessing()), {}, "digits")
+    assert splits.classes == ("7", "1")
