@@ -1,10 +1,9 @@
-"""Verbs that a device needs: run, inspect, doctor."""
+"""Verbs that a device needs: run and inspect."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,16 +108,18 @@ def inspect(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Check every sha256 of a bundle and show what it holds."""
+    """Check every sha256 of a bundle and show what it holds, and what of it works here."""
     from quillrt.runtime.bundle import Bundle
+    from quillrt.runtime.select import why_not
 
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     if nodes:
         _show_nodes(opened, as_json)
         return
+    here = {e.path: {name: why_not(e, name) for name in e.backends} for e in manifest.entries if e.backends}
     if as_json:
-        print_json({"sha256": opened.sha256, **manifest.to_json()})
+        print_json({"sha256": opened.sha256, **manifest.to_json(), "here": here})
         return
     rows = [
         (
@@ -140,6 +141,11 @@ def inspect(
     print_table(
         title, ("file", "precision", "runs on", "builds for", "products built in", "KiB", "validation accuracy"), rows
     )
+    for e in manifest.entries:
+        if fits := e.built_for.get("compute_capabilities"):
+            (family, reason), *_ = here[e.path].items()
+            built = f"{family} {e.built_for.get('tensorrt', '')} on SM {', '.join(fits)}"
+            typer.echo(f"{e.path} is for {built}{_how(e.built_for)}; here: {reason or 'fits'}")
     for origin in dict.fromkeys(e.calibrated for e in manifest.entries if e.calibrated):
         typer.echo(f"INT8 ranges: {origin}")
 
@@ -169,6 +175,12 @@ def _show_nodes(bundle: Bundle, as_json: bool) -> None:
     print_table(f"{bundle.path.name}: convolutions and products", ("file", "node", "operator", "computes in", ""), rows)
 
 
+def _how(built_for: Mapping[str, Any]) -> str:
+    """Return the options that an engine was built with, where they are not the defaults."""
+    options = built_for.get("options", {})
+    return f", built with {', '.join(f'{name} {value}' for name, value in options.items())}" if options else ""
+
+
 def _products(built_for: Mapping[str, Any]) -> str:
     """Return how many products were built in each datatype, and their share of the multiply-adds."""
     kernels = "; ".join(
@@ -187,35 +199,4 @@ def _accuracy(measured: Any) -> str:
     return ", ".join(f"{100 * m['accuracy']:.2f} % on {name} (n = {m['n']})" for name, m in measured.items())
 
 
-def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Show this machine, the packages installed, and which backends work here or why not."""
-    from quillrt.runtime.backends import BACKENDS, why_unavailable
-    from quillrt.runtime.device import describe_device
-    from quillrt.runtime.versions import versions
-
-    device = describe_device()
-    packages = versions(
-        *("quillrt", "numpy", "pillow", "typer", "torch", "torchvision", "safetensors", "scikit-learn", "matplotlib"),
-        *(
-            "onnx",
-            "onnxscript",
-            "onnxruntime",
-            "onnxruntime-gpu",
-            "openvino",
-            "ai-edge-litert",
-            "tensorrt",
-            "tensorrt-rtx",
-        ),
-        *("pycuda", "cuda-python"),
-    )
-    backends = {name: why_unavailable(name) for name in BACKENDS}
-    if as_json:
-        python = ".".join(map(str, sys.version_info[:3]))
-        print_json({"python": python, "device": asdict(device), "packages": packages, "backends": backends})
-        return
-    print_table("this machine", ("", ""), [("device", device.text())])
-    print_table("packages", ("package", "version"), packages.items())
-    print_table("backends", ("backend", "works here?"), [(name, why or "yes") for name, why in backends.items()])
-
-
-VERBS = (run, inspect, doctor)
+VERBS = (run, inspect)

@@ -9,6 +9,9 @@ from .precision import Precision
 # TensorRT 10's version-compatible engines run on 11; others on later versions of their major alone (NVIDIA, "Support
 # Matrix", engine portability).
 _NEXT_MAJOR = {10: 11}
+# Xavier, Orin and Thor (10.1 before CUDA 13): their engines fit no other GPU, and others' none of theirs. TensorRT has
+# no hardware compatibility on JetPack (NVIDIA, "Engine Compatibility").
+EMBEDDED = ("7.2", "8.7", "10.1", "11.0")
 # First compute capability whose tensor cores compute in it (NVIDIA, "Hardware Support Matrix").
 SINCE = {Precision.FP8: 8.9, Precision.BF16: 8.0, Precision.TF32: 8.0, Precision.INT8: 7.2, Precision.MIXED: 7.2}
 
@@ -55,5 +58,5 @@ def _follows(version: str, built_by: str) -> bool:
 def _covers(listed: str, capability: str) -> bool:
     """Tell whether ``listed``, such as ``8.7`` or ``8.0+`` (that one and later), takes in ``capability``."""
     if listed.endswith("+"):
-        return float(capability) >= float(listed.removesuffix("+"))
+        return capability not in EMBEDDED and float(capability) >= float(listed.removesuffix("+"))
     return listed == capability

@@ -1,14 +1,13 @@
 import hashlib
 import json
-import platform
-import sys
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from quillrt.runtime.backends import BACKENDS, why_unavailable
+from quillrt.runtime import select
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
+from quillrt.runtime.device import Device, Gpu
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import character_spec
@@ -66,34 +65,27 @@ def test_inspect_as_json_is_the_manifest_and_its_fingerprint(quillrt, bundle):
     ]
 
 
-def test_doctor_names_this_machine_its_packages_and_every_backend(quillrt):
-    code, out, err = quillrt("doctor")
+def test_inspect_says_what_each_engine_is_for_and_whether_it_fits_here(monkeypatch, quillrt, tmp_path):
+    def engine(name, version, capability, **options):
+        facts = {"tensorrt": version, "compute_capabilities": [capability], "options": options}
+        return entry_for(
+            name.encode(), name, "engine", precision=Precision.INT8, backends=("tensorrt",), built_for=facts
+        )
 
-    assert (code, err) == (0, "")
-    assert platform.machine() in out
-    assert np.__version__ in out
-    assert all(name in out for name in BACKENDS)
+    files = [engine("orin", "10.3.0", "8.7", sparsity=True), engine("old", "10.3.0", "7.2")]
+    write_bundle(tmp_path / "m.quill", character_spec(LABELS, Preprocessing(8, 8)), {"kind": "onnx"}, files)
+    monkeypatch.setattr(select, "why_unavailable", lambda backend: None)
+    monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version="10.3.0"))
+    orin = Device("Orin", "aarch64", 6, (), (Gpu("Orin", "8.7", "12.6", 8 << 30),), None)
+    monkeypatch.setattr(select, "describe_device", lambda: orin)
 
-
-def test_doctor_shows_an_engine_library_that_is_broken(monkeypatch, quillrt, tmp_path):
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('made for numpy 1')")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
-
-    code, out, err = quillrt("doctor")
-
-    assert (code, err) == (0, "")
-    assert "backend onnxruntime-cpu cannot be loaded: made for numpy 1" in " ".join(out.split())
-
-
-def test_doctor_as_json_gives_each_backend_its_reason(quillrt):
-    code, out, _ = quillrt("doctor", "--json")
-
-    found = json.loads(out)
-    assert code == 0
-    assert found["python"] == platform.python_version()
-    assert found["packages"]["numpy"] == np.__version__
-    assert found["backends"] == {name: why_unavailable(name) for name in BACKENDS}
+    _, out, _ = quillrt("inspect", tmp_path / "m.quill")
+    assert "orin is for tensorrt 10.3.0 on SM 8.7, built with sparsity True; here: fits" in out
+    assert "old is for tensorrt 10.3.0 on SM 7.2; here: old is for tensorrt 10.3.0 on SM 7.2, this is 10.3.0" in out
+    _, out, _ = quillrt("inspect", tmp_path / "m.quill", "--json")
+    found = json.loads(out)["here"]
+    assert found["orin"] == {"tensorrt": None}
+    assert "run quillrt build" in found["old"]["tensorrt"]
 
 
 def test_nodes_that_the_report_does_not_have(quillrt, bundle):

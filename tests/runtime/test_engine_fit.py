@@ -43,7 +43,14 @@ def test_versions(built_by, here, compatible, fits):
 
 @pytest.mark.parametrize(
     ("fits", "gpu", "runs"),
-    [(("8.7",), ORIN, True), (("8.7",), H100, False), (("8.0+",), H100, True), (("9.0+",), ORIN, False)],
+    [
+        (("8.7",), ORIN, True),
+        (("8.7",), H100, False),
+        (("8.0+",), H100, True),
+        (("9.0+",), ORIN, False),
+        (("8.0+",), ORIN, False),  # no hardware compatibility on JetPack
+        (("8.0+",), Gpu("Thor", "11.0", "13.0", 128 << 30), False),
+    ],
 )
 def test_compute_capabilities(fits, gpu, runs):
     assert (misfit(engine(fits=fits), "10.3.0", gpu) is None) is runs
