@@ -12,6 +12,7 @@ from quillrt.cli import (
     calibrating,
     compiling,
     demo,
+    deploying,
     device,
     doctor,
     evaluating,
@@ -70,6 +71,7 @@ for group in (
 ):
     for verb in group.VERBS:
         app.command()(verb)
+app.add_typer(deploying.app)
 
 
 def main() -> None:

@@ -39,19 +39,20 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
     """Make the table ``[verb]`` of a TOML file the defaults of this verb's options."""
     if value is None:
         return None
-    verb = ctx.info_name or ""
     try:
-        tables = tomllib.loads(value.read_text(encoding="utf-8"))
+        table = tomllib.loads(value.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise typer.BadParameter(f"expected a TOML file, but {value}: {error}") from error
-    verbs = getattr(ctx.parent.command, "commands", {}) if ctx.parent else {}
-    if strangers := sorted(set(tables) - set(verbs)):
-        raise typer.BadParameter(
-            f"expected a table per verb in {value}, such as [{verb}], found {', '.join(strangers)}"
-        )
-    table = tables.get(verb, {})
-    if not isinstance(table, dict):
-        raise typer.BadParameter(f"expected a table [{verb}] in {value}, found {verb} = {table!r}")
+    verb = _verb(ctx)
+    for context in _below_root(ctx):
+        verbs = getattr(context.parent.command, "commands", {}) if context.parent else {}
+        if strangers := sorted(set(table) - set(verbs)):
+            raise typer.BadParameter(
+                f"expected a table per verb in {value}, such as [{verb}], found {', '.join(strangers)}"
+            )
+        table = table.get(context.info_name or "", {})
+        if not isinstance(table, dict):
+            raise typer.BadParameter(f"expected a table [{verb}] in {value}, found {context.info_name} = {table!r}")
     names = {name.lstrip("-"): p.name or "" for p in ctx.command.params for name in p.opts}
     unknown = sorted(set(table) - set(names))
     if unknown:
@@ -60,6 +61,21 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
         )
     ctx.default_map = {names[key]: setting for key, setting in table.items()}
     return value
+
+
+def _below_root(ctx: typer.Context) -> list[Any]:
+    """Return the contexts of the verbs that lead to this one, the outermost first: two for ``deploy triton``."""
+    found: list[Any] = []
+    context: Any = ctx
+    while context.parent is not None:
+        found.insert(0, context)
+        context = context.parent
+    return found
+
+
+def _verb(ctx: typer.Context) -> str:
+    """Return the name of a verb's table, such as ``run`` or ``deploy.triton``."""
+    return ".".join(context.info_name or "" for context in _below_root(ctx))
 
 
 def check_output(path: Path, suffix: str) -> None:
@@ -86,13 +102,18 @@ def save_config(ctx: typer.Context, path: Path) -> None:
     """Write the verb's resolved options to ``path`` as TOML that ``--config`` reads back."""
     from quillrt.runtime.files import write_text
 
-    lines = [f"[{ctx.info_name}]"]
+    write_text(path, config_text(ctx))
+
+
+def config_text(ctx: typer.Context) -> str:
+    """Return the verb's resolved options as TOML that ``--config`` reads back."""
+    lines = [f"[{_verb(ctx)}]"]
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
         if parameter.name in ("config", "debug") or value is None:
             continue
         lines.append(f"{parameter.opts[0].lstrip('-')} = {_toml(value)}")
-    write_text(path, "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _toml(value: Any) -> str:

@@ -141,3 +141,12 @@ def stand_in(monkeypatch, stand_in_folder):
     before = {path.name: path.read_bytes() for path in stand_in_folder.iterdir()}
     yield stand_in_folder
     assert {path.name: path.read_bytes() for path in stand_in_folder.iterdir()} == before
+
+
+@pytest.fixture
+def read_triton_config():
+    """Read a `config.pbtxt` by Triton's own protobuf definitions, as its server does; unknown fields are errors."""
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    return lambda text: text_format.Parse(text, ModelConfig())
