@@ -43,7 +43,7 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height}")
-                return _grey(ImageOps.exif_transpose(image))
+                return grey(ImageOps.exif_transpose(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"expected at most {MAX_PIXELS:,} pixels, but {name} claims more ({error}); shrink it"
@@ -56,7 +56,8 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
         raise ImageError(f"expected a whole image, but {name} is damaged: {error}; copy it again") from error
 
 
-def _grey(image: Image.Image) -> NDArray[np.uint8]:
+def grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the image's grey levels, uint8 (H, W), transparent parts laid on white."""
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow's own conversion clips 16 bits instead of scaling
         levels: NDArray[np.uint8] = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return levels

@@ -22,6 +22,16 @@ class Prediction:
     name: str
     top: tuple[tuple[str, float], ...]
 
+    @property
+    def label(self) -> str:
+        """The likeliest label."""
+        return self.top[0][0]
+
+    @property
+    def probability(self) -> float:
+        """That of the likeliest label."""
+        return self.top[0][1]
+
 
 def predict(
     session: Session, images: Iterable[tuple[str, NDArray[np.uint8]]], top_k: int = 1, batch_size: int = 64

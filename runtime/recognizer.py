@@ -1,0 +1,221 @@
+"""A bundle opened for Python programs: images of any kind in, labels and probabilities out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .bundle import Bundle
+from .cache import Cache, default_folder
+from .errors import ConfigError, ImageError
+from .images import grey, read_image
+from .manifest import Entry
+from .precision import Precision
+from .predict import Prediction, predict
+from .pretrained import PREFIX, find
+from .select import open_fitting
+from .session import Session, SessionOptions
+from .spec import ModelSpec
+
+_CHANNELS = (1, 3, 4)
+_BATCH = 64
+
+AnImage: TypeAlias = str | PathLike[str] | bytes | Image.Image
+Images: TypeAlias = AnImage | NDArray[Any] | Iterable[AnImage | NDArray[Any]]
+
+
+class Recognizer:
+    """A model that is ready; ``with`` closes it.
+
+    Threads may share it: they prepare their images at the same time, and take turns at the model.
+
+    Attributes:
+        entry: the file of the bundle that runs.
+        backend: what runs it.
+    """
+
+    def __init__(self, session: Session, entry: Entry, backend: str) -> None:
+        self.entry, self.backend = entry, backend
+        self._session = _OneAtATime(session)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What goes in and comes out, and how images become that."""
+        return self._session.spec
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self.spec.labels
+
+    @overload
+    def predict(self, images: AnImage, *, top_k: int = 1) -> Prediction: ...
+    @overload
+    def predict(self, images: NDArray[Any], *, top_k: int = 1) -> Prediction | list[Prediction]: ...
+    @overload
+    def predict(self, images: Iterable[AnImage | NDArray[Any]], *, top_k: int = 1) -> list[Prediction]: ...
+    def predict(self, images: Images, *, top_k: int = 1) -> Prediction | list[Prediction]:
+        """Recognize one image, or each of several.
+
+        Args:
+            images: a path, a file's bytes, a Pillow image, an array (H, W) or (H, W, C) with C of 1, 3 or 4; or several
+                of these, or an array (N, H, W), (N, C, H, W) or (N, H, W, C). Arrays are uint8, bool, or floats from 0
+                to 1; ink may be light or dark, as for ``quillrt run``.
+            top_k: how many labels, the likeliest first.
+
+        Returns:
+            A prediction for one image, a list of them for several; those of arrays are named by their number.
+
+        Raises:
+            ImageError: what is given is no image.
+            ConfigError: ``top_k`` is below 1.
+            BackendUnavailable: the device failed, or this is closed.
+        """
+        if top_k < 1:
+            raise ConfigError(f"expected top_k of 1 or more, found {top_k}")
+        named, is_one = _named(images)
+        found = list(predict(self._session, named, top_k, _BATCH))
+        return found[0] if is_one else found
+
+    def close(self) -> None:
+        """Free the model; a second call does nothing."""
+        self._session.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _OneAtATime(Session):
+    """A session that several threads share."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._lock, self._is_open = session, threading.Lock(), True
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._session.spec
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._lock:
+            if not self._is_open:
+                raise ConfigError("expected an open recognizer, found a closed one: open another")
+            return self._session.run(batch)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self._session.close()
+
+
+def open_recognizer(
+    bundle: str | PathLike[str],
+    backend: str | None = None,
+    precision: Precision | str | None = None,
+    options: SessionOptions = SessionOptions(),
+) -> Recognizer:
+    """Open the file of ``bundle`` that is the likely fastest here, as ``quillrt run`` does.
+
+    Args:
+        bundle: path of a ``.quill`` bundle, or ``models:NAME`` for one that comes with quillrt.
+        backend: the only one to try; ``None``: the first that works.
+        precision: the only one to try.
+        options: of the session.
+
+    Raises:
+        BundleError: there is no whole bundle.
+        BackendUnavailable: nothing in it runs here; the message says why for each file.
+        ConfigError: no backend, precision or model has that name.
+    """
+    given = str(bundle)
+    path = find(given.removeprefix(PREFIX), ".quill") if given.startswith(PREFIX) else Path(given)
+    wanted = Precision.parse(precision) if isinstance(precision, str) else precision
+    return Recognizer(*open_fitting(Bundle.open(path), backend, wanted, options, Cache(default_folder())))
+
+
+def _named(images: Images) -> tuple[list[tuple[str, NDArray[np.uint8]]], bool]:
+    """Return names and grey images uint8 (H, W), and whether one alone was given."""
+    if isinstance(images, np.ndarray):
+        several, is_one = _split(images)
+        return [(str(number), _grey_array(each)) for number, each in enumerate(several)], is_one
+    if isinstance(images, str | PathLike | bytes | Image.Image):
+        return [_one(images, 0)], True
+    if not isinstance(images, Iterable):
+        raise ImageError(
+            f"expected an image or several (path, bytes, Pillow image, array), found {type(images).__name__}"
+        )
+    return [_one(image, number) for number, image in enumerate(images)], False
+
+
+def _one(image: object, number: int) -> tuple[str, NDArray[np.uint8]]:
+    if isinstance(image, np.ndarray):
+        several, is_one = _split(image)
+        if not is_one:
+            raise ImageError(
+                f"expected image {number} of shape (H, W) or (H, W, C), found {image.shape}; give the array itself"
+            )
+        return str(number), _grey_array(several[0])
+    if isinstance(image, Image.Image):
+        return str(number), _grey_of(image, number)
+    if isinstance(image, bytes):
+        return str(number), read_image(image, f"image {number}")
+    if isinstance(image, str | PathLike):
+        return str(image), read_image(Path(image))
+    kind = type(image).__name__
+    raise ImageError(f"expected a path, bytes, a Pillow image or an array as image {number}, found {kind}")
+
+
+def _grey_of(image: Image.Image, number: int) -> NDArray[np.uint8]:
+    try:
+        return grey(ImageOps.exif_transpose(image))  # Pillow decodes only now
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"expected a whole image, but image {number} is damaged: {error}; load it again") from error
+
+
+def _split(array: NDArray[Any]) -> tuple[list[NDArray[Any]], bool]:
+    """Return images (H, W) or (H, W, C), and whether ``array`` is one alone."""
+    shape = array.shape
+    if array.ndim == 2 or (array.ndim == 3 and shape[2] in _CHANNELS and shape[0] > _CHANNELS[-1]):
+        return [array], True
+    if array.ndim == 3:
+        return list(array), False
+    if array.ndim == 4 and (shape[1] in _CHANNELS) != (shape[3] in _CHANNELS):
+        return list(array if shape[3] in _CHANNELS else array.transpose(0, 2, 3, 1)), False
+    raise ImageError(
+        "expected an array of shape (H, W), (H, W, C), (N, H, W), (N, C, H, W) or (N, H, W, C) with C of 1, 3 or 4, "
+        f"found {shape}; add or drop an axis"
+    )
+
+
+def _grey_array(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return grey levels, uint8 (H, W), of an image (H, W) or (H, W, C)."""
+    if 0 in image.shape:
+        raise ImageError(f"expected an image with pixels, found one of shape {image.shape}")
+    if image.dtype == np.bool_:
+        levels = image.astype(np.uint8) * 255
+    elif np.issubdtype(image.dtype, np.floating):
+        if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+            raise ImageError(
+                f"expected floats from 0 to 1, found {image.min():g} to {image.max():g}; scale them, or give uint8"
+            )
+        levels = np.rint(image * 255).astype(np.uint8)
+    elif image.dtype == np.uint8:
+        levels = image
+    else:
+        raise ImageError(f"expected an array of uint8, bool or floats from 0 to 1, found {image.dtype}; convert it")
+    if levels.ndim == 2 or levels.shape[2] == 1:
+        return np.ascontiguousarray(levels.reshape(levels.shape[:2]))
+    return grey(Image.fromarray(np.ascontiguousarray(levels)))
