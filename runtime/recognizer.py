@@ -57,9 +57,9 @@ class Recognizer:
         return self.spec.labels
 
     @overload
-    def predict(self, images: AnImage, *, top_k: int = 1) -> Prediction: ...
+    def predict(self, images: AnImage, *, top_k: int = 1) -> Prediction: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, images: NDArray[Any], *, top_k: int = 1) -> Prediction | list[Prediction]: ...
+    def predict(self, images: NDArray[Any], *, top_k: int = 1) -> Prediction | list[Prediction]: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, images: Iterable[AnImage | NDArray[Any]], *, top_k: int = 1) -> list[Prediction]: ...
     def predict(self, images: Images, *, top_k: int = 1) -> Prediction | list[Prediction]:
