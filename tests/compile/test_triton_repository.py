@@ -42,9 +42,9 @@ def test_another_version_goes_beside_it_and_touches_nothing(repository):
 
 def test_another_model_goes_beside_it(repository):
     add_version(repository, "n", 1, SHARED, SECOND)
-    assert content(repository).keys() == {
-        *below("m", content(repository / "m")),
-        *below("n", content(repository / "n")),
+    assert content(repository) == {
+        **below("m", {**SHARED, "1/model.onnx": b"first"}),
+        **below("n", {**SHARED, "1/model.onnx": b"second"}),
     }
 
 
