@@ -70,7 +70,8 @@ def build(
         )
     if write:
         manifest = opened.manifest
-        write_bundle(bundle.path, manifest.model, manifest.source, with_files(opened, files), manifest.preferred)
+        held = with_files(opened, files)
+        write_bundle(bundle.path, manifest.model, manifest.source, held, manifest.preferred, manifest.confidence)
     if as_json:
         print_json({"bundle": str(bundle), "written": write, "engines": rows})
         return

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from quillrt.runtime.bundle import Bundle
+    from quillrt.runtime.confidence import Confidence
+    from quillrt.runtime.predict import Prediction
 
 
 def run(
@@ -40,6 +42,12 @@ def run(
     backend: Backend = None,
     precision: PrecisionName = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
+    min_confidence: Annotated[
+        float, typer.Option("--min-confidence", min=0, max=1, help="Answer 'unsure' below this probability.")
+    ] = 0.0,
+    reject: Annotated[
+        bool, typer.Option("--reject/--no-reject", help="Answer 'no character' where the bundle's threshold says so.")
+    ] = True,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Images per query.")] = 64,
     threads: Threads = None,
     provider_option: ProviderOption = None,
@@ -69,7 +77,9 @@ def run(
             lambda line: note(line, quiet),
         )
     with session:
-        predictions = list(predict(session, _read(images), top_k, batch_size))
+        confidence = opened.manifest.confidence
+        predictions = list(predict(session, _read(images), top_k, batch_size, confidence))
+    doubts = [_doubt(p, min_confidence, reject=reject) for p in predictions]
     if as_json:
         print_json(
             {
@@ -77,16 +87,28 @@ def run(
                 "file": entry.path,
                 "backend": chosen,
                 "predictions": [
-                    {"image": p.name, "top": [{"label": label, "probability": share} for label, share in p.top]}
-                    for p in predictions
+                    {
+                        "image": p.name,
+                        "answer": None if doubt else p.label,
+                        "doubt": doubt,
+                        "top": [{"label": label, "probability": share} for label, share in p.top],
+                    }
+                    for p, doubt in zip(predictions, doubts, strict=True)
                 ],
             }
         )
         return
     note(f"{entry.path} on {chosen}", quiet)
-    for p in predictions:
+    for p, doubt in zip(predictions, doubts, strict=True):
         answers = "  ".join(f"{label} {share:.4f}" for label, share in p.top)
-        sys.stdout.write(f"{p.name}  {answers}\n")
+        sys.stdout.write(f"{p.name}  {f'{doubt} ({answers})' if doubt else answers}\n")
+
+
+def _doubt(prediction: Prediction, least: float, *, reject: bool) -> str:
+    """Return why there is no answer, nothing if there is one."""
+    if reject and not prediction.is_character:
+        return "no character"
+    return "unsure" if prediction.probability < least else ""
 
 
 def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -146,6 +168,8 @@ def inspect(
             (family, reason), *_ = here[e.path].items()
             built = f"{family} {e.built_for.get('tensorrt', '')} on SM {', '.join(fits)}"
             typer.echo(f"{e.path} is for {built}{_how(e.built_for)}; here: {reason or 'fits'}")
+    for line in _confidence(manifest.confidence):
+        typer.echo(line)
     for origin in dict.fromkeys(e.calibrated for e in manifest.entries if e.calibrated):
         typer.echo(f"INT8 ranges: {origin}")
 
@@ -173,6 +197,22 @@ def _show_nodes(bundle: Bundle, as_json: bool) -> None:
         print_json(decisions)
         return
     print_table(f"{bundle.path.name}: convolutions and products", ("file", "node", "operator", "computes in", ""), rows)
+
+
+def _confidence(confidence: Confidence) -> list[str]:
+    """Return the temperature, and what the threshold turns away, where the bundle says so."""
+    measured = confidence.measured
+    if not measured:
+        return []
+    lines = [f"confidence: temperature {confidence.temperature:g} (n = {measured['n']:,})"]
+    if confidence.least_energy is not None:
+        lost, taken = measured["characters_turned_away"], measured["taken_for_characters"]
+        others = ", ".join(f"{name} {100 * found['share']:.1f} % of {found['n']:,}" for name, found in taken.items())
+        lines.append(
+            f"no character: {100 * lost['share']:.1f} % of {lost['n']:,} characters are turned away; "
+            f"taken for characters all the same: {others}"
+        )
+    return lines
 
 
 def _how(built_for: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from quillrt.train.evaluation import check_labels
 
 from .attest import attest_graphs
 from .choice import Choice, choose
+from .confidence import confidence_of
 from .config import CALIBRATED, CompileConfig
 from .engines import LEAST_SHARE, build_engines
 from .graphs import LITERT, File, typed_graphs
@@ -115,7 +116,8 @@ def compile_bundle(
     files = [(_measured(entry, verdicts, images.dataset), data) for entry, data in files]
     files.append(entry_for(json.dumps(report, indent=2).encode(), "report.json", "report", tools=versions("quillrt")))
     preferred = {} if choice is None else {"path": choice.chosen.path, "backend": choice.chosen.backend}
-    write_bundle(output, source.spec, source.record, files, preferred)
+    confidence = confidence_of(source, images.validation, cache)
+    write_bundle(output, source.spec, source.record, files, preferred, confidence)
     return Compiled(Bundle.open(output), verdicts, found, choice)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import MANIFEST, Bundle
+from .confidence import AS_IT_IS, Confidence
 from .files import written_whole
 from .manifest import Entry, Manifest
 from .spec import ModelSpec
@@ -35,6 +36,7 @@ def write_bundle(
     source: Mapping[str, Any],
     files: Sequence[tuple[Entry, bytes]],
     preferred: Mapping[str, str] | None = None,
+    confidence: Confidence = AS_IT_IS,
 ) -> Manifest:
     """Write the files and a manifest that names them; return the manifest.
 
@@ -44,11 +46,12 @@ def write_bundle(
         source: see ``Manifest``.
         files: with their entries.
         preferred: see ``Manifest``.
+        confidence: see ``Manifest``.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    manifest = Manifest(model, source, tuple(entry for entry, _ in files), preferred or {})
+    manifest = Manifest(model, source, tuple(entry for entry, _ in files), preferred or {}, confidence)
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
     with written_whole(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(MANIFEST, _DATE), text)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .confidence import AS_IT_IS, Confidence
 from .errors import BundleError, QuillError
 from .precision import Precision
 from .spec import ModelSpec
@@ -83,12 +84,14 @@ class Manifest:
         source: kind (``checkpoint`` or ``onnx``) and sha256 of the file it was compiled from, and its training record.
         entries: every file but the manifest.
         preferred: ``path`` and ``backend`` that were the fastest where it was compiled; empty if nothing was timed.
+        confidence: how sure the model's answers are; as they are in bundles that do not say.
     """
 
     model: ModelSpec
     source: Mapping[str, Any]
     entries: tuple[Entry, ...]
     preferred: Mapping[str, str] = field(default_factory=dict)
+    confidence: Confidence = AS_IT_IS
 
     @property
     def training(self) -> Mapping[str, Any]:
@@ -120,6 +123,7 @@ class Manifest:
                 source=_check_source(data["source"]),
                 entries=tuple(Entry.from_json(entry) for entry in data["entries"]),
                 preferred={key: str(value) for key, value in data.get("preferred", {}).items()},
+                confidence=Confidence.from_json(data.get("confidence", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
             raise BundleError(

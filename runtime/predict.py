@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from .confidence import AS_IT_IS, Confidence
 from .errors import AccuracyError
 from .preprocessing import fit_image, normalize
 from .progress import Track, no_progress
@@ -17,10 +18,17 @@ from .session import Session
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image: labels with their softmax probabilities, the likeliest first."""
+    """What a model says of one image.
+
+    Attributes:
+        name: the image's.
+        top: labels with their probabilities, the likeliest first.
+        is_character: the image is taken for a character.
+    """
 
     name: str
     top: tuple[tuple[str, float], ...]
+    is_character: bool = True
 
     @property
     def label(self) -> str:
@@ -34,9 +42,15 @@ class Prediction:
 
 
 def predict(
-    session: Session, images: Iterable[tuple[str, NDArray[np.uint8]]], top_k: int = 1, batch_size: int = 64
+    session: Session,
+    images: Iterable[tuple[str, NDArray[np.uint8]]],
+    top_k: int = 1,
+    batch_size: int = 64,
+    confidence: Confidence = AS_IT_IS,
 ) -> Iterator[Prediction]:
     """Yield a prediction for each (name, grey image uint8 (H, W)), in order, running ``batch_size`` at a time.
+
+    ``confidence`` is the bundle's.
 
     Raises:
         AccuracyError: a logit is NaN or infinite.
@@ -45,10 +59,11 @@ def predict(
     stream = iter(images)
     while chunk := list(islice(stream, batch_size)):
         fitted = np.stack([fit_image(image, spec.preprocessing) for _, image in chunk])  # (n, height, width)
-        probabilities = softmax(_run(session, fitted))
+        logits = _run(session, fitted)
+        probabilities, accepted = confidence.probabilities(logits), confidence.are_characters(logits, fitted)
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        for (name, _), row, best in zip(chunk, probabilities, order, strict=True):
-            yield Prediction(name, tuple((spec.labels[k], float(row[k])) for k in best))
+        for (name, _), row, best, is_one in zip(chunk, probabilities, order, accepted, strict=True):
+            yield Prediction(name, tuple((spec.labels[k], float(row[k])) for k in best), bool(is_one))
 
 
 def run_images(
@@ -74,10 +89,3 @@ def _run(session: Session, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
             "choose --precision fp32"
         )
     return logits
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return softmax over the last axis, float64 (N, K); the row's maximum goes first, so that nothing overflows."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
-    return result

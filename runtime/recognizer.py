@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from .bundle import Bundle
 from .cache import Cache, default_folder
+from .confidence import AS_IT_IS, Confidence
 from .errors import ConfigError, ImageError
 from .images import grey, read_image
 from .manifest import Entry
@@ -42,8 +43,8 @@ class Recognizer:
         backend: what runs it.
     """
 
-    def __init__(self, session: Session, entry: Entry, backend: str) -> None:
-        self.entry, self.backend = entry, backend
+    def __init__(self, session: Session, entry: Entry, backend: str, confidence: Confidence = AS_IT_IS) -> None:
+        self.entry, self.backend, self._confidence = entry, backend, confidence
         self._session = _OneAtATime(session)
 
     @property
@@ -82,7 +83,7 @@ class Recognizer:
         if top_k < 1:
             raise ConfigError(f"expected top_k of 1 or more, found {top_k}")
         named, is_one = _named(images)
-        found = list(predict(self._session, named, top_k, _BATCH))
+        found = list(predict(self._session, named, top_k, _BATCH, self._confidence))
         return found[0] if is_one else found
 
     def close(self) -> None:
@@ -143,7 +144,9 @@ def open_recognizer(
     given = str(bundle)
     path = find(given.removeprefix(PREFIX), ".quill") if given.startswith(PREFIX) else Path(given)
     wanted = Precision.parse(precision) if isinstance(precision, str) else precision
-    return Recognizer(*open_fitting(Bundle.open(path), backend, wanted, options, Cache(default_folder())))
+    opened = Bundle.open(path)
+    session, entry, chosen = open_fitting(opened, backend, wanted, options, Cache(default_folder()))
+    return Recognizer(session, entry, chosen, opened.manifest.confidence)
 
 
 def _named(images: Images) -> tuple[list[tuple[str, NDArray[np.uint8]]], bool]:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quillrt.runtime.confidence import softmax
 from quillrt.runtime.errors import SpecError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.predict import run_images, softmax
+from quillrt.runtime.predict import run_images
 from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.session import Session

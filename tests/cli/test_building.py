@@ -50,6 +50,7 @@ def test_write_replaces_the_engine_and_nothing_else(quillrt, bundle):
     changed = [e for e in after.entries if e not in before.entries]
     assert [(e.path, e.sha256) for e in changed] == [(ENGINE, built["sha256"])]
     assert changed[0].built_for["options"]["profiles"][0]["largest"] == [4, 1, 28, 28]
+    assert after.manifest.confidence == before.manifest.confidence
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ import zlib
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
+from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
+from quillrt.runtime.confidence import Confidence
 from quillrt.runtime.precision import Precision
 
 pytest.importorskip("onnxruntime")
@@ -64,6 +67,35 @@ def test_json_holds_the_same_for_programs(quillrt, quadrants_bundle, pictures):
     best, second = found["predictions"][2]["top"]
     assert best == {"label": "se", "probability": pytest.approx(BRIGHT, abs=1e-6)}
     assert second == {"label": "nw", "probability": pytest.approx((1 - BRIGHT) / 3, abs=1e-6)}
+
+
+@pytest.fixture
+def doubting_bundle(quadrants, quadrants_bundle):
+    """The bundle of ``quadrants``, made less sure and with a threshold that one white quadrant passes."""
+    opened = Bundle.open(quadrants_bundle)
+    files = [(entry, opened.read(entry)) for entry in opened.entries]
+    write_bundle(quadrants_bundle, quadrants.spec, {"kind": "onnx"}, files, confidence=Confidence(8.0, 3.9, {}))
+    return quadrants_bundle
+
+
+def test_an_answer_that_is_not_sure_enough_is_unsure(quillrt, doubting_bundle, pictures):
+    share = 1 / (1 + 3 * np.exp(-1))  # logits 4 and -4, divided by 8
+    for least, line in ((0.4, f"se {share:.4f}"), (0.6, f"unsure (se {share:.4f})")):
+        _, out, _ = quillrt("run", "-q", doubting_bundle, pictures / "se.png", "--min-confidence", least)
+        assert out == f"{pictures / 'se.png'}  {line}\n"
+    _, out, _ = quillrt("run", doubting_bundle, pictures / "se.png", "--min-confidence", 0.6, "--json")
+    (found,) = json.loads(out)["predictions"]
+    assert (found["answer"], found["doubt"], found["top"][0]["label"]) == (None, "unsure", "se")
+    assert quillrt("run", doubting_bundle, pictures / "se.png", "--min-confidence", 1.5)[0] == 2
+
+
+def test_what_is_no_character_is_said_unless_every_image_is_one(quillrt, doubting_bundle, pictures):
+    blank = pictures / "blank.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(blank)
+    assert "no character" in quillrt("run", "-q", doubting_bundle, blank)[1]
+    assert "no character" not in quillrt("run", "-q", doubting_bundle, blank, "--no-reject")[1]
+    _, out, _ = quillrt("run", doubting_bundle, pictures, "--json")
+    assert [p["answer"] for p in json.loads(out)["predictions"]] == [None, "ne", "nw", "se", "sw"]
 
 
 def test_top_k_beyond_the_labels_gives_all(quillrt, quadrants_bundle, pictures):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quillrt.runtime.confidence import Confidence
 from quillrt.runtime.errors import BundleError
 from quillrt.runtime.manifest import Entry, Manifest
 from quillrt.runtime.precision import Precision
@@ -30,6 +31,7 @@ MANIFEST = Manifest(
         ),
         Entry("report.json", "report", "3" * 64, 0),
     ),
+    confidence=Confidence(0.5, 2.25, {"n": 9}),
 )
 JSON = json.loads(json.dumps(MANIFEST.to_json()))
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from quillrt.runtime.confidence import Confidence, softmax
 from quillrt.runtime.errors import AccuracyError
-from quillrt.runtime.predict import predict, run_images, softmax
+from quillrt.runtime.predict import predict, run_images
 from quillrt.runtime.session import Session
 from quillrt.runtime.spec import TensorSpec
 
@@ -134,3 +135,14 @@ def test_logits_that_are_no_numbers_are_an_error(session, monkeypatch, value):
 @given(arrays(np.float32, (3, 5), elements=st.floats(-(2.0**99), 2.0**99, width=32)))
 def test_softmax_is_scipys_also_for_huge_logits(logits):
     np.testing.assert_allclose(softmax(logits), scipy.special.softmax(logits.astype(np.float64), axis=1), atol=1e-12)
+
+
+def test_the_bundles_confidence_gives_the_probabilities_and_turns_images_away(session):
+    images = [("clear", quadrant(1)), ("grey", np.full((8, 8), 90, np.uint8)), ("blank", np.zeros((8, 8), np.uint8))]
+    (clear, *_) = predict(session, images, confidence=Confidence(temperature=8.0))
+    assert clear.top[0][1] == pytest.approx(1 / (1 + 3 * np.exp(-1)))  # logits 4 and -4, divided by 8
+    assert clear.is_character
+    # Light in one quarter: log(e^4 + 3 e^-4); the same light everywhere: log 4 and what that level adds.
+    found = list(predict(session, images, confidence=Confidence(least_energy=3.9)))
+    assert [each.is_character for each in found] == [True, False, False]
+    assert [each.is_character for each in predict(session, images)] == [True, True, True]

@@ -1,0 +1,84 @@
+"""How sure an answer is: probabilities that hold what they promise, and images that are no character at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import SpecError
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """What a bundle knows of its model's confidence, found on images that it was not trained on.
+
+    Attributes:
+        temperature: logits are divided by it before the softmax (Guo, Pleiss, Sun, Weinberger, "On Calibration of
+            Modern Neural Networks", ICML 2017).
+        least_energy: an image whose ``energy`` is below it, or that is blank, is taken for no character; ``None`` takes
+            every image for one.
+        measured: on how many images both were found, and what share of characters and of other images is taken for
+            characters by them.
+    """
+
+    temperature: float = 1.0
+    least_energy: float | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (0 < self.temperature < math.inf):
+            raise SpecError(f"the temperature must be positive and finite, but is {self.temperature}")
+        if self.least_energy is not None and not math.isfinite(self.least_energy):
+            raise SpecError(f"the least energy must be finite, but is {self.least_energy}")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Confidence:
+        """Return the confidence that ``dataclasses.asdict`` and JSON made plain.
+
+        Raises:
+            SpecError: a value cannot be.
+            TypeError: ``data`` or a value in it is of another type, or a name is unknown.
+        """
+        return cls(**{**data, "measured": dict(data.get("measured", {}))})
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities float64 (N, K) of logits (N, K)."""
+        return softmax(logits / self.temperature)
+
+    def are_characters(self, logits: NDArray[np.float32], fitted: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return whether each image, fitted uint8 (N, H, W) with logits (N, K), is taken for a character, (N,)."""
+        if self.least_energy is None:
+            return np.ones(len(logits), bool)
+        return evidence(logits, fitted) >= self.least_energy
+
+
+AS_IT_IS = Confidence()
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return softmax over the last axis, float64 (N, K); the row's maximum goes first, so that nothing overflows."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return result
+
+
+def evidence(logits: NDArray[np.float32], fitted: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the ``energy`` of each image, (N,), minus infinity where there is nothing on it."""
+    return np.where(fitted.any(axis=(1, 2)), energy(logits), -np.inf)
+
+
+def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return log Σ exp(logit) of each row, (N,): small where no class speaks for the image.
+
+    Its negative is the energy of W. Liu, X. Wang, J. Owens, Y. Li, "Energy-based Out-of-distribution Detection",
+    NeurIPS 2020, equation 4, at temperature 1.
+    """
+    values = logits.astype(np.float64)
+    most = values.max(axis=-1, keepdims=True)
+    result: NDArray[np.float64] = (most + np.log(np.exp(values - most).sum(axis=-1, keepdims=True)))[..., 0]
+    return result

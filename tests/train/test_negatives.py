@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+
+from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.train import negatives as module
+from quillrt.train.negatives import negatives
+
+pytest.importorskip("sklearn")
+
+
+def test_the_same_images_every_time_fitted_and_not_all_alike():
+    recipe = Preprocessing(28, 28, denoise=("levels",))
+    found, again = negatives(recipe, 20), negatives(recipe, 20)
+    assert [(name, images.shape) for name, images in found.items()] == [
+        ("buildings", (20, 28, 28)),
+        ("flowers", (20, 28, 28)),
+        ("noise", (5, 28, 28)),
+        ("blank", (64, 28, 28)),
+    ]
+    for name, images in found.items():
+        np.testing.assert_array_equal(images, again[name])
+    assert len({image.tobytes() for image in found["buildings"]}) > 10  # some are nothing but sky
+    assert not found["blank"].any()
+
+
+def test_without_scikit_learn_there_are_none(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert negatives(Preprocessing()) == {}
