@@ -54,7 +54,8 @@ class Histogram:
         self.counts += np.bincount(np.minimum(index, 2 * BINS - 1), minlength=2 * BINS)
 
     def _reach(self, largest: float) -> None:
-        wanted = 2.0 ** math.frexp(largest)[1] if largest else 0.0
+        # Below 2 ** -100 the bins would be finer than float32 can count them.
+        wanted = 2.0 ** max(math.frexp(largest)[1], -100) if largest else 0.0
         if self.limit == 0:
             self.limit = wanted  # what was counted so far are zeros, whose bin is the same at any limit
         while self.limit < wanted:

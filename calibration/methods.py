@@ -41,7 +41,7 @@ class Method:
             raise CalibrationError(f"expected a percentile above 50 and up to 100, found {self.percentile}")
 
     def __str__(self) -> str:
-        return f"{self.name} {self.percentile:g}" if self.name == "percentile" else self.name
+        return f"{self.name} {self.percentile:.10g}" if self.name == "percentile" else self.name
 
     def range_of(self, histogram: Histogram) -> tuple[float, float]:
         """Return the lowest and the highest value that are not clipped."""
@@ -79,7 +79,9 @@ def _entropy(histogram: Histogram) -> tuple[float, float]:
     if used <= _LEVELS:
         return histogram.low, histogram.high
     beyond = np.cumsum(magnitudes[::-1])[::-1]
-    least = int(np.argmax(beyond <= _MOST_CLIPPED * histogram.counts.sum()))  # bins to keep, for `beyond` falls
+    # Bins to keep, for `beyond` falls; all of them where the last alone holds more.
+    allowed = np.flatnonzero(beyond <= _MOST_CLIPPED * histogram.counts.sum())
+    least = int(allowed[0]) if len(allowed) else used
     candidates = range(max(_LEVELS, least), used + 1)
     divergences = [_divergence(magnitudes[:bins], beyond[bins] if bins < BINS else 0) for bins in candidates]
     threshold = candidates[int(np.argmin(divergences))] * histogram.limit / BINS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ class CalibrationTable:
         """How the ranges were found, in a few words."""
         if self.method == IMPORTED:
             return f"imported from {self.dataset}"
-        share = "" if self.percentile is None else f" {self.percentile:g}"
+        share = "" if self.percentile is None else f" {self.percentile:.10g}"
         trained = f", {len(self.trained)} ranges as trained" if self.trained else ""
         return f"{self.method}{share} on {len(self.samples)} images of {self.dataset}{trained}"
 
@@ -104,7 +105,7 @@ class CalibrationTable:
             raise CalibrationError(
                 f"expected a calibration table at {path}, but {error.strerror}; quillrt calibrate makes one"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CalibrationError(f"expected a calibration table in JSON, but {path}: {error}") from error
         return cls._from_json(data, path)
 
@@ -124,8 +125,10 @@ class CalibrationTable:
                         for name, tensor in tensors.items()
                         if tensor
                     },
-                    "samples": tuple(data["samples"]),
-                    "trained": tuple(data.get("trained", ())),
+                    "samples": _texts(data["samples"]),
+                    "trained": _texts(data.get("trained", [])),
+                    "tools": {str(name): str(version) for name, version in data["tools"].items()},
+                    **{name: str(data[name]) for name in ("method", "dataset", "model_sha256")},
                     "preprocessing": Preprocessing.from_json(data["preprocessing"]),
                 }
             )
@@ -135,6 +138,13 @@ class CalibrationTable:
             raise CalibrationError(
                 f"expected a calibration table, but {path} is malformed: {what}; calibrate again"
             ) from error
+        numbers = [each for seen in table.observed.values() for each in (seen.lowest, seen.highest, *seen.counts)]
+        if table.percentile is not None:
+            numbers.append(table.percentile)
+        if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+            raise CalibrationError(
+                f"{path}: expected finite numbers as percentile and of what was observed; calibrate again"
+            )
         for name, (low, high) in table.ranges.items():
             if not (low <= high and abs(low) < float("inf") and abs(high) < float("inf")):
                 raise CalibrationError(
@@ -167,3 +177,10 @@ def _compact(value: object) -> str:
 def _pair(values: Any) -> Range:
     low, high = values
     return float(low), float(high)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """Return a JSON list of texts; a text alone would be one of letters."""
+    if not isinstance(values, list):
+        raise TypeError(f"expected a list, found {values!r}")
+    return tuple(map(str, values))

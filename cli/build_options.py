@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,10 +85,13 @@ def build_options(chosen: dict[str, Any]) -> BuildOptions:
         ConfigError: one is out of its range.
     """
     from quillrt.runtime.build_options import DEFAULTS, BuildOptions, Profile
+    from quillrt.runtime.errors import ConfigError
 
     settings = {name: chosen[name] for name in BUILD}
     shapes, workspace = settings["profiles"], settings["workspace_bytes"]
     settings["profiles"] = tuple(map(Profile.parse, shapes)) if shapes else DEFAULTS.profiles
+    if workspace is not None and not math.isfinite(workspace):
+        raise ConfigError(f"expected a --workspace in MiB, found {workspace}")
     settings["workspace_bytes"] = None if workspace is None else round(workspace * _MIB)
     settings["compute_capabilities"] = tuple(settings["compute_capabilities"] or ()) or None
     return BuildOptions(**settings)

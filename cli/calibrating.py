@@ -22,6 +22,7 @@ from quillrt.cli.options import (
     cache_of,
     check_output,
     config_beside,
+    given_options,
     save_config,
 )
 from quillrt.cli.source_options import (
@@ -76,12 +77,16 @@ def calibrate(
     from quillrt.calibration.methods import Method
     from quillrt.compile.config import CompileConfig
     from quillrt.compile.ranges import calibrate_source
+    from quillrt.runtime.errors import ConfigError
 
     check_output(output, ".json")
     for path in exports or ():
         check_format(path)
+    if method != "percentile" and given_options(ctx, "percentile"):
+        raise ConfigError(f"expected --method percentile beside --percentile, found {method}; leave one out")
     loaded = load(source.path, labels, mean, std, fit, denoise)
     if foreign is not None:
+        _check_alone(ctx)
         table = imported(foreign, loaded.graph, loaded.spec)
     else:
         settings = CompileConfig(method=Method(method, percentile), samples=samples, random_data=random_data, seed=seed)
@@ -101,6 +106,20 @@ def calibrate(
         rows.append((name, f"{low:.4g}", f"{high:.4g}", *values))
     columns = ("tensor", "range from", "to", "seen from", "to", "values, logarithmic")
     print_table(f"{output}: {table.origin}", columns, rows)
+
+
+def _check_alone(ctx: typer.Context) -> None:
+    """Raise where something beside ``--from`` is asked for that only a calibration of our own does.
+
+    Raises:
+        ConfigError: it is.
+    """
+    from quillrt.runtime.errors import ConfigError
+
+    words = given_options(ctx, "method", "percentile", "samples", "random_data")
+    found = ", ".join(word for word in words if word.startswith("--"))
+    if found:
+        raise ConfigError(f"expected --from alone, whose ranges are found, not {found} too; leave that out")
 
 
 def _bars(counts: tuple[int, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from quillrt.cli.options import (
     cache_of,
     check_output,
     config_beside,
+    given_options,
     save_config,
 )
 from quillrt.cli.source_options import (
@@ -147,21 +149,26 @@ def compile(  # noqa: A001 - the verb's name
     save_config(ctx, config_beside(output))
     if search is not None:
         title = f"{source}: INT8 that loses at most {max_drop:g} points of {images.dataset}'s validation part"
-        plot_search(output.with_suffix(".search.png"), search, title)
+        if find_spec("matplotlib"):
+            plot_search(output.with_suffix(".search.png"), search, title)
+        else:  # the bundle is written, and its report has the figures
+            note("no plot of the search, which needs the package matplotlib: pip install 'quillrt[bench]'", quiet)
     if as_json:
         found = {"search": search and asdict(search), "choice": choice and asdict(choice)}
         files = [asdict(v) for v in verdicts]
         print_json({"path": str(output), "sha256": bundle.sha256, "verdicts": files, **found})
         return
     if search is not None:
-        _print_search(title, search, source)
+        asked = given_options(ctx, "precision", "target", "dataset", "samples", "seed")
+        _print_search(title, search, source, calibration, asked)
     print_verdicts(f"{output}: on the validation part of {images.dataset}", verdicts)
     print_parity(bundle)
     if choice is not None:
         _print_choice(choice)
 
 
-def _print_search(title: str, found: Search, source: ModelFile) -> None:
+def _print_search(title: str, found: Search, source: ModelFile, calibration: Path | None, asked: list[str]) -> None:
+    """Print what was tried, and the commands that make it again with what else was ``asked`` for."""
     from quillrt.compile.search import described, options
 
     rows = [
@@ -178,7 +185,8 @@ def _print_search(title: str, found: Search, source: ModelFile) -> None:
     columns = ("calibration", "drop (points)", "McNemar p", "mean square error of logits", found.unit, "")
     print_table(title, columns, rows)
     for trial in found.front:
-        typer.echo(f"{described(trial)}: quillrt compile {source} {shlex.join(options(trial))}")
+        words = [str(calibration) if word == "TABLE" else word for word in options(trial)]
+        typer.echo(f"{described(trial)}: quillrt compile {shlex.join([str(source), *words, *asked])}")
 
 
 def _print_choice(choice: Choice) -> None:

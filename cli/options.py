@@ -116,6 +116,18 @@ def config_text(ctx: typer.Context) -> str:
     return "\n".join(lines) + "\n"
 
 
+def given_options(ctx: typer.Context, *names: str) -> list[str]:
+    """Return those options out of ``names``, with their values, that stood on the command line."""
+    words: list[str] = []
+    for parameter in ctx.command.params:
+        name, value = parameter.name or "", ctx.params.get(parameter.name or "")
+        source = ctx.get_parameter_source(name)
+        if name in names and source is not None and source.name == "COMMANDLINE":
+            for each in value if isinstance(value, list | tuple) else [value]:
+                words += [parameter.opts[0], *([] if value is True else [str(each)])]
+    return words
+
+
 def _toml(value: Any) -> str:
     """Return a TOML literal; JSON's strings, numbers and booleans are TOML's too, but for escapes beyond 16 bits."""
     if isinstance(value, list | tuple):

@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
+from .names import names_read
+
 _EPSILON = 1e-5  # BatchNormalization's default
 
 
@@ -36,16 +38,19 @@ def fold_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
         if any(value is None or value.dtype != np.float32 for value in known) or len(norm.output) > 1:
             continue
         scale, offset, mean, variance, weight, *bias = (np.asarray(value, np.float64) for value in known)
-        epsilon = next((get_attribute_value(a) for a in norm.attribute if a.name == "epsilon"), _EPSILON)
+        settings = {attribute.name: get_attribute_value(attribute) for attribute in norm.attribute}
+        if settings.get("training_mode"):
+            continue  # it takes mean and variance of the batch it is given
+        epsilon = settings.get("epsilon", _EPSILON)
         factor = scale / np.sqrt(variance + epsilon)
         moved = offset + ((bias[0] if bias else 0.0) - mean) * factor
         values = {"weight": weight * factor.reshape(-1, *(1,) * (weight.ndim - 1)), "bias": moved}
-        names = {kind: f"{norm.output[0]}.{kind}" for kind in values}
+        names = {kind: f"{norm.output[0]}.folded_{kind}" for kind in values}  # the norm's own may end in .weight
         graph.initializer.extend(from_array(value.astype(np.float32), names[kind]) for kind, value in values.items())
         convolution.input[1:] = list(names.values())
         convolution.output[0] = norm.output[0]
         graph.node.remove(norm)
-    used = {name for node in graph.node for name in node.input}
+    used = names_read(graph)
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)

@@ -29,8 +29,8 @@ class CompileConfig:
         samples: how many images calibrate; ``None``: 512, or all there are.
         random_data: calibrate on noise instead of training images; the bundle says so for ever.
         excluded: names of nodes that INT8 leaves in FP32.
-        max_drop: points of accuracy that INT8 may lose on the validation part; ``None`` for no more than chance allows.
-            Where it loses more, other methods are tried, then more nodes excluded.
+        max_drop: points of accuracy that a file may lose on the validation part; ``None`` for no more than chance
+            allows. Where INT8 loses more, other methods are tried, then more nodes excluded.
         auto: keep of the precisions only the fastest that runs here and holds its accuracy, beside FP32.
         batch: images in a query, for which ``auto`` chooses.
         allow_fallback: take engines, and graphs on CPU backends, that compute in another precision than was asked for.
@@ -62,6 +62,11 @@ class CompileConfig:
                 raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
         if "litert" in self.targets and not {Precision.FP32, Precision.INT8}.intersection(self.precisions):
             raise ConfigError("expected fp32 or int8 among the precisions for litert, found neither; add one")
+        if self.excluded and not set(CALIBRATED).intersection(self.precisions):
+            raise ConfigError(
+                f"expected a precision out of {', '.join(p.value for p in CALIBRATED)} beside --exclude, found "
+                f"{', '.join(p.value for p in self.precisions)}; leave --exclude out"
+            )
         if self.build != DEFAULTS and not set(FAMILIES).intersection(self.targets):
             raise ConfigError(
                 f"expected a target out of {', '.join(FAMILIES)} beside how to build engines "

@@ -86,7 +86,7 @@ def typed_graphs(
             decisions[files[-1][0].path] = taken
     if LITERT in targets:
         for precision in (Precision.FP32, Precision.INT8):
-            if precision in precisions:
+            if precision in precisions and (precision is Precision.FP32 or table is not None):
                 file, taken = _litert_file(source.graph, precision, table, excluded)
                 files.append(file)
                 decisions[file[0].path] = taken

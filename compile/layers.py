@@ -98,7 +98,11 @@ def literal_outputs(model: onnx.ModelProto, batch: NDArray[np.float32], wanted: 
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     given = {output.name for output in model.graph.output}
-    names = {node.name: node.output[0] for node in model.graph.node if not wanted or node.name in wanted}
+    names = {  # the first that is named: a GRU may give its last state alone
+        node.name: next(filter(None, node.output))
+        for node in model.graph.node
+        if (not wanted or node.name in wanted) and any(node.output)
+    }
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names.values() if name not in given)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -186,9 +190,10 @@ def _logits(graph: bytes, batch: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _difference(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> dict[str, float]:
     difference = np.abs(logits.astype(np.float64) - reference)
+    scale = float(np.sqrt(np.square(reference, dtype=np.float64).mean())) or 1.0
     return {
         "max": float(difference.max()),
         "mean": float(difference.mean()),
-        "error": float(np.sqrt(np.square(difference).mean() / np.square(reference, dtype=np.float64).mean())),
+        "error": float(np.sqrt(np.square(difference).mean())) / scale,
         "agreement": float((logits.argmax(axis=1) == reference.argmax(axis=1)).mean()),
     }

@@ -33,7 +33,10 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
         weight, output = shapes.get(node.input[1]) if len(node.input) > 1 else None, shapes.get(node.output[0])
         if node.op_type in QUANTIZABLE and weight and output:
             transposed = any(a.name == "transB" and a.i for a in node.attribute)
-            shared = math.prod(weight[1:]) if node.op_type == "Conv" else weight[-1 if transposed else -2]
+            if node.op_type == "Conv":
+                shared = math.prod(weight[1:])
+            else:
+                shared = weight[-1 if transposed or len(weight) == 1 else -2]
             found[node.name] = math.prod(output) * shared
     return found
 

@@ -40,8 +40,8 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _name(node: onnx.NodeProto, taken: set[str]) -> str:
-    scopes = next((ast.literal_eval(p.value) for p in node.metadata_props if p.key == _SCOPES), None)
-    if scopes is None:
+    scopes = _scopes(node)
+    if not scopes:
         return node.name or node.op_type
     *modules, operator = scopes
     weight = node.input[1] if node.op_type in _WEIGHTED else ""
@@ -51,6 +51,26 @@ def _name(node: onnx.NodeProto, taken: set[str]) -> str:
     if module in ("", _NO_MODULE):
         return str(operator)
     return module if module not in taken else f"{module}.{node.op_type.lower()}"
+
+
+def _scopes(node: onnx.NodeProto) -> list[str]:
+    """Return the modules and the operator that torch's exporter wrote down; nothing where it, or another, did not."""
+    text = next((p.value for p in node.metadata_props if p.key == _SCOPES), "[]")
+    try:
+        scopes = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return []
+    return list(map(str, scopes)) if isinstance(scopes, list) else []
+
+
+def names_read(graph: onnx.GraphProto) -> set[str]:
+    """Return what the nodes of ``graph`` read, in the bodies of loops and branches too, and what it gives."""
+    names = {output.name for output in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for body in _subgraphs(node):
+            names |= names_read(body)
+    return names
 
 
 def _unused(name: str, taken: set[str]) -> str:

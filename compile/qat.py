@@ -9,8 +9,8 @@ from quillrt.calibration.collect import collect
 from quillrt.calibration.methods import Method
 from quillrt.calibration.samples import draw_samples
 from quillrt.calibration.table import CalibrationTable
+from quillrt.runtime.errors import CheckpointError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.train.quantization import Steps
 
 from .export import export_checkpoint
 from .graphs import recipe_for
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
     from quillrt.train.checkpoint import Checkpoint
+    from quillrt.train.quantization import Steps
 
 _SAMPLES = 512
 
@@ -35,6 +36,8 @@ def input_steps(
         ConfigError: no target has this name.
         ExportError: torch's exporter refuses the network.
     """
+    from quillrt.train.quantization import Steps
+
     kind = recipe_for(target).activations
     graph = export_checkpoint(checkpoint)
     samples = draw_samples(training, min(_SAMPLES, len(training)), seed)
@@ -43,10 +46,21 @@ def input_steps(
 
 
 def as_trained(table: CalibrationTable, source: Source) -> CalibrationTable:
-    """Return ``table`` with the ranges that ``source`` was trained with, where it was trained for INT8."""
+    """Return ``table`` with the ranges that ``source`` was trained with, where it was trained for INT8.
+
+    Raises:
+        CheckpointError: the checkpoint's record of them is malformed.
+    """
     record = source.checkpoint.training.get("qat", {}) if source.checkpoint else {}
     inputs = _inputs(source.graph)
-    trained = {inputs[name]: (each["low"], each["high"]) for name, each in record.items() if name in inputs}
+    try:
+        trained = {
+            inputs[name]: (float(each["low"]), float(each["high"])) for name, each in record.items() if name in inputs
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            "expected the ranges that the checkpoint was trained for, found none; train it again"
+        ) from error
     return replace(table, ranges={**table.ranges, **trained}, trained=tuple(sorted(trained)))
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from quillrt.calibration.table import Range
 from quillrt.runtime.errors import CalibrationError, ConfigError, ExportError
 
+from .names import names_read
+
 if TYPE_CHECKING:
     import onnx
 
@@ -171,10 +173,11 @@ class _Quantizer:
             elif self._recipe.results:
                 self._take_results(node)
             self._nodes.append(node)
-        used = {name for node in self._nodes for name in node.input}
-        kept = [t for t in graph.initializer if t.name in used]
-        del graph.node[:], graph.initializer[:]
+        del graph.node[:]
         graph.node.extend(self._nodes)
+        used = names_read(graph)
+        kept = [t for t in graph.initializer if t.name in used]
+        del graph.initializer[:]
         graph.initializer.extend([*kept, *self._added])
         return self._model, tuple(decisions)
 
@@ -196,8 +199,10 @@ class _Quantizer:
 
     def _reaches_product(self, node: onnx.NodeProto) -> bool:
         readers = [reader for output in node.output for reader in self._readers.get(output, ())]
-        return node.op_type in _MOVED_THROUGH and all(
-            reader.op_type in QUANTIZABLE or self._reaches_product(reader) for reader in readers
+        return (
+            bool(readers)
+            and node.op_type in _MOVED_THROUGH
+            and all(reader.op_type in QUANTIZABLE or self._reaches_product(reader) for reader in readers)
         )
 
     def _refusal(self, node: onnx.NodeProto) -> str:
@@ -223,7 +228,10 @@ class _Quantizer:
         # Channels of the output: rows of a convolution's or a transposed Gemm's weight, else columns.
         axis = 0 if node.op_type == "Conv" or _number(node, "transB", 0) else 1
         node.input[0] = self._activation(activation)
+        channels = self._constants[weight].shape[axis]
         offset = self._constants.get(bias[0]) if self._recipe.quantize_bias and bias else None
+        if offset is not None:  # a Gemm's may be a row, or one number for all
+            offset = np.broadcast_to(offset.reshape(-1), (channels,)) if offset.size in (1, channels) else None
         # An int32 bias counts steps of activation scale x weight scale: a channel of tiny weights and a large bias
         # needs larger steps, in which its weights vanish as they would beside that bias anyway.
         least = 0.0 if offset is None else np.abs(offset) / (self._activations[activation] * np.iinfo(np.int32).max)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from quillrt.calibration.methods import Method
-from quillrt.calibration.table import CalibrationTable
+from quillrt.calibration.table import IMPORTED, CalibrationTable
 from quillrt.runtime.backends import ONNX_ON_CPU
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError
@@ -129,7 +129,7 @@ class Judge:
             macs = multiply_adds(self._source.graph)
             whole = sum(macs.values()) or 1
             found = {excluded: sum(macs.get(name, 0) for name in excluded) / whole for excluded in graphs}
-            unit = "share of multiply-adds in FP32, for no engine runs here"
+            unit = "share of multiply-adds in FP32, for this target is not timed here"
         return {trial: found[trial.excluded] for trial in tables}, unit
 
 
@@ -193,8 +193,9 @@ def described(trial: Trial) -> str:
 def options(trial: Trial) -> list[str]:
     """Return the options of ``quillrt compile`` that make a trial again."""
     method, _, percentile = trial.method.partition(" ")
+    ranges = ["--calibration", "TABLE"] if method == IMPORTED else ["--method", method]
     share = ["--percentile", percentile] if percentile else []
-    return ["--method", method, *share, *(word for node in trial.excluded for word in ("--exclude", node))]
+    return [*ranges, *share, *(word for node in trial.excluded for word in ("--exclude", node))]
 
 
 def plot_search(path: Path, found: Search, title: str) -> None:

@@ -114,8 +114,9 @@ def analyse(
 def compared(reference: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Effect:
     """Return how logits (N, K) differ from those of FP32."""
     right, right_before = (each.argmax(axis=1) == labels for each in (logits, reference))
-    error = np.sqrt(np.square(logits - reference).mean() / np.square(reference).mean())
-    return Effect(drop=100 * float(right_before.mean() - right.mean()), error=float(error))
+    scale = float(np.sqrt(np.square(reference).mean())) or 1.0
+    error = float(np.sqrt(np.square(logits - reference).mean())) / scale
+    return Effect(drop=100 * float(right_before.mean() - right.mean()), error=error)
 
 
 def plot_sensitivity(path: Path, analysis: Analysis, title: str) -> None:

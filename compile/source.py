@@ -97,7 +97,7 @@ def _load_onnx(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")  # or it reads .json and .textproto as what they are called
         onnx.checker.check_model(model)
     except OSError as error:
         raise ExportError(f"expected a checkpoint or an ONNX file at {path}, but {error.strerror}") from error

@@ -87,6 +87,10 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             f"expected a bundle at {path}, but {error.strerror or error}; quillrt compile makes one"
         ) from error
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        if path.suffix in (".safetensors", ".pth", ".onnx"):
+            raise BundleError(
+                f"expected a .quill bundle, found {path}; quillrt compile makes a bundle of it"
+            ) from error
         raise BundleError(
             f"expected a .quill bundle, but {path} is no zip, truncated or damaged ({error}); copy it or make it again"
         ) from error

@@ -8,6 +8,7 @@ value for each output channel, at every step of the training anew.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -65,8 +66,8 @@ class _QuantizedConv2d(nn.Conv2d):
 
     steps: Steps
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self._conv_forward(self.steps.rounded(image), rounded_weight(self.weight), self.bias)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - a forward may give it by torch's name
+        found: torch.Tensor = self._conv_forward(self.steps.rounded(input), rounded_weight(self.weight), self.bias)
         return found
 
 
@@ -75,8 +76,8 @@ class _QuantizedLinear(nn.Linear):
 
     steps: Steps
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return nn.functional.linear(self.steps.rounded(values), rounded_weight(self.weight), self.bias)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        return nn.functional.linear(self.steps.rounded(input), rounded_weight(self.weight), self.bias)
 
 
 class _Bias(nn.Module):
@@ -84,8 +85,8 @@ class _Bias(nn.Module):
 
     bias: torch.Tensor
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return values + self.bias.reshape(-1, *(1,) * (values.dim() - 2))
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        return input + self.bias.reshape(-1, *(1,) * (input.dim() - 2))
 
 
 _AWARE = {nn.Conv2d: _QuantizedConv2d, nn.Linear: _QuantizedLinear}
@@ -130,13 +131,16 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d | nn.Linear, nn.Module
             f"expected a forward that torch.fx can follow, to fold batch norms for --qat, but {error!r}"
         ) from error
     modules = dict(module.named_modules())
+    # What is called twice stands before or behind different layers: it cannot be folded into one of them.
+    calls = Counter(str(node.target) for node in traced.graph.nodes if node.op == "call_module")
     for node in traced.graph.nodes:
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
         if not isinstance(norm, _NORMS) or not norm.track_running_stats:
             continue
-        before = node.args[0]
+        before = node.args[0] if node.args else node.kwargs["input"]
         layer = modules.get(str(before.target)) if before.op == "call_module" else None
-        if isinstance(layer, nn.Conv2d | nn.Linear) and len(before.users) == 1:
+        once = calls[str(node.target)] == calls[str(before.target)] == 1
+        if isinstance(layer, nn.Conv2d | nn.Linear) and len(before.users) == 1 and once:
             yield layer, norm
 
 

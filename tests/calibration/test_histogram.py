@@ -81,3 +81,10 @@ def test_what_is_packed_comes_back_and_counts_on() -> None:
         after[name].add(more)
         np.testing.assert_array_equal(after[name].counts, histogram.counts)
         assert {**vars(after[name]), "counts": 0} == {**vars(histogram), "counts": 0}
+
+
+def test_values_too_small_for_bins_are_counted_all_the_same():
+    histogram = Histogram()
+    histogram.add(np.array([0, 1e-38, -1e-40], np.float32))
+    assert histogram.counts.sum() == 3
+    assert histogram.high == pytest.approx(1e-38)

@@ -158,3 +158,18 @@ def test_ranges_of_few_values_lie_within_them(method: str, values) -> None:
 
 def test_names() -> None:
     assert (str(Method("mse")), str(Method("percentile", 99.99))) == ("mse", "percentile 99.99")
+
+
+@pytest.mark.parametrize("largest", [3.9999, 4.0001])
+def test_entropy_clips_a_hundredth_at_most_also_where_the_last_bin_holds_more(largest):
+    values = np.random.default_rng(0).uniform(0, largest, 20_000).astype(np.float32)
+    values[:14_000], values[14_000:15_000] = -0.4, largest  # a background, and one value in twenty at the top
+    histogram = Histogram()
+    histogram.add(values)
+    _, high = Method("entropy").range_of(histogram)
+    assert (values > high * 1.0001).mean() <= 0.01
+
+
+def test_a_percentile_keeps_its_digits():
+    assert str(Method("percentile", 99.99999)) == "percentile 99.99999"
+    assert str(Method("percentile", 99.0)) == "percentile 99"

@@ -74,6 +74,14 @@ def test_it_fits_its_own_model_only() -> None:
         ({"tensors": {"image": {"range": [0.0, 1.0], "counts": [1]}}}, "malformed"),
         ({"preprocessing": {"std": 0}}, "malformed"),
         ({"surprise": 1}, "malformed"),
+        ({"samples": "abc"}, "malformed"),
+        ({"tools": 5}, "malformed"),
+        ({"percentile": "99"}, "finite numbers"),
+        ({"percentile": float("nan")}, "finite numbers"),
+        (
+            {"tensors": {"image": {"range": [0.0, 1.0], "lowest": float("nan"), "highest": 1, "counts": [1]}}},
+            "finite numbers",
+        ),
     ],
 )
 def test_damaged_tables(tmp_path, change: dict, message: str) -> None:

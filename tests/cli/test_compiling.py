@@ -104,6 +104,7 @@ def test_verify_needs_to_know_the_data_set(quillrt, compiled) -> None:
     ("arguments", "message"),
     [
         (["--precision", "int4"], "expected a precision out of"),
+        (["--precision", "fp32", "--exclude", "head"], "expected a precision out of int8, mixed, fp8 beside --exclude"),
         (["--precision", "tf32"], "expected a precision out of fp32, fp16, bf16, int8, fp8, mixed, found tf32"),
         (["--target", "tpu"], "expected a target out of"),
         (["--method", "guess"], "expected a method out of"),
@@ -177,6 +178,8 @@ def test_ranges_go_out_to_other_tools_and_come_back(quillrt, model, options, tmp
     assert code == 0
     assert "█" in out
     ranges = {name: t["range"] for name, t in json.loads(table.read_text())["tensors"].items()}
+    code, _, err = quillrt("calibrate", model, *options, "--from", foreign[0], "--samples", 16, "-o", back)
+    assert (code, "not --samples too" in err) == (1, True)
     for path in foreign:
         assert quillrt("calibrate", model, *options, "--from", path, "-o", back)[0] == 0
         found = {name: t["range"] for name, t in json.loads(back.read_text())["tensors"].items()}

@@ -179,3 +179,29 @@ def test_resumed_with_the_same_steps_it_is_the_same(untrained, few_digits, tmp_p
         finetune(untrained, few_digits, CONFIG, surroundings=resumed, qat=others)
     again = finetune(untrained, few_digits, CONFIG, surroundings=resumed, qat=steps)
     assert all(torch.equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_what_is_called_twice_is_not_folded_into_one_of_its_places():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.first, self.second = nn.Conv2d(2, 2, 3, padding=1), nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+            self.own, self.named = nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)
+
+        def forward(self, image):
+            twice = self.second(self.conv(self.first(self.conv(image))))
+            return self.named(input=self.own(twice))
+
+    torch.manual_seed(0)
+    network = Shared().eval()
+    for norm in (network.first, network.second, network.named):
+        nn.init.uniform_(norm.running_mean, -1, 1)
+        nn.init.uniform_(norm.weight, 0.5, 2)
+    image = torch.randn(3, 2, 5, 5)
+    with torch.no_grad():
+        expected = network(image)
+        make_aware(network, dict.fromkeys(("conv", "own"), Steps(-20.0, 20.0, "int8")))
+        error = (network(image) - expected).abs().max()
+    assert error < 0.5  # steps of 20 / 127; a norm folded twice would be off by its whole scale
+    assert isinstance(network.first, nn.BatchNorm2d)
+    assert not isinstance(network.named, nn.BatchNorm2d)
