@@ -16,7 +16,7 @@ from tensorrt_contract.double import double_of
 
 from quillrt.runtime import cuda, device, tensorrt_api, trt, trt_build, trt_refit  # noqa: F401 - `perform` looks them over
 
-GPU = device.Gpu("Orin", "8.7", "12.6", 8 << 30)
+GPU = device.Gpu("A10", "8.6", "13.0", 24 << 30)
 
 
 @dataclass
