@@ -1,12 +1,12 @@
-"""Verbs that a device needs: run, inspect, doctor."""
+"""Verbs that a device needs: run, doctor."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,8 +31,6 @@ from quillrt.cli.options import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from quillrt.runtime.bundle import Bundle
 
 
 def run(
@@ -101,94 +99,9 @@ def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             yield str(file), read_image(file)
 
 
-def inspect(
-    bundle: BundleFile,
-    nodes: Annotated[
-        bool, typer.Option("--nodes", help="Show which nodes INT8 computes, and why it leaves the others.")
-    ] = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Check every sha256 of a bundle and show what it holds."""
-    from quillrt.runtime.bundle import Bundle
-
-    opened = Bundle.open(bundle.path)
-    manifest = opened.manifest
-    if nodes:
-        _show_nodes(opened, as_json)
-        return
-    if as_json:
-        print_json({"sha256": opened.sha256, **manifest.to_json()})
-        return
-    rows = [
-        (
-            e.path,
-            e.precision.value if e.precision else "",
-            ", ".join(e.backends),
-            ", ".join(e.typed_for),
-            _products(e.built_for),
-            f"{e.size / 1024:,.0f}",
-            _accuracy(e.measured),
-        )
-        for e in manifest.entries
-    ]
-    model = manifest.model
-    title = (
-        f"{bundle.path.name}: {model.input.name} {model.input.text()} -> {model.output.name} {model.output.text()}; "
-        f"labels {' '.join(model.labels)}; {model.preprocessing}"
-    )
-    print_table(
-        title, ("file", "precision", "runs on", "builds for", "products built in", "KiB", "validation accuracy"), rows
-    )
-    for origin in dict.fromkeys(e.calibrated for e in manifest.entries if e.calibrated):
-        typer.echo(f"INT8 ranges: {origin}")
-
-
-def _show_nodes(bundle: Bundle, as_json: bool) -> None:
-    """Print what the compiler decided on each node.
-
-    Raises:
-        BundleError: the report lacks, or is none.
-    """
-    import json
-
-    from quillrt.runtime.errors import BundleError
-
-    try:
-        decisions = json.loads(bundle.files["report.json"])["nodes"]
-        rows = [
-            (path, node["name"], node["op_type"], "int8" if node["quantized"] else "fp32", node["reason"])
-            for path, found in decisions.items()
-            for node in found
-        ]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"expected a report of the compiler in {bundle.path}, found none; compile again") from error
-    if as_json:
-        print_json(decisions)
-        return
-    print_table(f"{bundle.path.name}: convolutions and products", ("file", "node", "operator", "computes in", ""), rows)
-
-
-def _products(built_for: Mapping[str, Any]) -> str:
-    """Return how many products were built in each datatype, and their share of the multiply-adds."""
-    kernels = "; ".join(
-        f"{backend}: {_products(found)}, reformats × {found.get('reformats', 0)}"
-        for backend, found in built_for.get("kernels", {}).items()
-    )
-    macs = built_for.get("macs", {})
-    whole = sum(macs.values())
-    shares = {kind: f" ({100 * count / whole:.0f} % of MACs)" for kind, count in macs.items() if whole}
-    return kernels or ", ".join(
-        f"{kind} × {n}{shares.get(kind, '')}" for kind, n in built_for.get("products", {}).items()
-    )
-
-
-def _accuracy(measured: Any) -> str:
-    return ", ".join(f"{100 * m['accuracy']:.2f} % on {name} (n = {m['n']})" for name, m in measured.items())
-
-
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
-    """Show this machine, the packages installed, and which backends work here or why not."""
+    """Show this machine, the packages installed, and which backends work here or why not; on a Jetson, its software."""
+    from quillrt.cli.jetson import jetson_report, print_jetson
     from quillrt.runtime.backends import BACKENDS, why_unavailable
     from quillrt.runtime.device import describe_device
     from quillrt.runtime.versions import versions
@@ -209,13 +122,16 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
         *("pycuda", "cuda-python"),
     )
     backends = {name: why_unavailable(name) for name in BACKENDS}
+    jetson = jetson_report()
     if as_json:
         python = ".".join(map(str, sys.version_info[:3]))
-        print_json({"python": python, "device": asdict(device), "packages": packages, "backends": backends})
+        found = {"python": python, "device": asdict(device), "packages": packages, "backends": backends}
+        print_json({**found, "jetson": jetson} if jetson else found)
         return
     print_table("this machine", ("", ""), [("device", device.text())])
+    print_jetson(jetson)
     print_table("packages", ("package", "version"), packages.items())
     print_table("backends", ("backend", "works here?"), [(name, why or "yes") for name, why in backends.items()])
 
 
-VERBS = (run, inspect, doctor)
+VERBS = (run, doctor)
