@@ -32,7 +32,10 @@ def test_a_release_that_is_not_known_is_not_guessed():
 
 
 def test_the_page_has_every_release():
-    rows = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in PAGE.read_text().splitlines()]
+    rows = [
+        tuple(cell.strip() for cell in line.strip("|").split("|"))
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+    ]
     told = {
         (l4t.strip(), row[0], *row[2:5])
         for row in rows
