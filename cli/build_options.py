@@ -46,7 +46,7 @@ BUILD: dict[str, Option] = {
         flag(
             str | None,
             "--hardware-compatibility",
-            help="ampere-plus or same-compute-capability: other GPUs run the engine, too; it is slower.",
+            help="ampere-plus or same-compute-capability: other GPUs run the engine, too, but no Jetson; it is slower.",
         ),
         None,
     ),

@@ -1,15 +1,15 @@
-"""Verbs that a device needs: run and inspect."""
+"""The verb run."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quillrt.cli.console import note, phase_bars, print_json, print_table
+from quillrt.cli.console import note, phase_bars, print_json
 from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import (
     Backend,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quillrt.runtime.bundle import Bundle
-    from quillrt.runtime.confidence import Confidence
     from quillrt.runtime.predict import Prediction
 
 
@@ -122,121 +120,4 @@ def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             yield str(file), read_image(file)
 
 
-def inspect(
-    bundle: BundleFile,
-    nodes: Annotated[
-        bool, typer.Option("--nodes", help="Show which nodes INT8 computes, and why it leaves the others.")
-    ] = False,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Check every sha256 of a bundle and show what it holds, and what of it works here."""
-    from quillrt.runtime.bundle import Bundle
-    from quillrt.runtime.select import why_not
-
-    opened = Bundle.open(bundle.path)
-    manifest = opened.manifest
-    if nodes:
-        _show_nodes(opened, as_json)
-        return
-    here = {e.path: {name: why_not(e, name) for name in e.backends} for e in manifest.entries if e.backends}
-    if as_json:
-        print_json({"sha256": opened.sha256, **manifest.to_json(), "here": here})
-        return
-    rows = [
-        (
-            e.path,
-            e.precision.value if e.precision else "",
-            ", ".join(e.backends),
-            ", ".join(e.typed_for),
-            _products(e.built_for),
-            f"{e.size / 1024:,.0f}",
-            _accuracy(e.measured),
-        )
-        for e in manifest.entries
-    ]
-    model = manifest.model
-    title = (
-        f"{bundle.path.name}: {model.input.name} {model.input.text()} -> {model.output.name} {model.output.text()}; "
-        f"labels {' '.join(model.labels)}; {model.preprocessing}"
-    )
-    print_table(
-        title, ("file", "precision", "runs on", "builds for", "products built in", "KiB", "validation accuracy"), rows
-    )
-    for e in manifest.entries:
-        if fits := e.built_for.get("compute_capabilities"):
-            (family, reason), *_ = here[e.path].items()
-            built = f"{family} {e.built_for.get('tensorrt', '')} on SM {', '.join(fits)}"
-            typer.echo(f"{e.path} is for {built}{_how(e.built_for)}; here: {reason or 'fits'}")
-    for line in _confidence(manifest.confidence):
-        typer.echo(line)
-    for origin in dict.fromkeys(e.calibrated for e in manifest.entries if e.calibrated):
-        typer.echo(f"INT8 ranges: {origin}")
-
-
-def _show_nodes(bundle: Bundle, as_json: bool) -> None:
-    """Print what the compiler decided on each node.
-
-    Raises:
-        BundleError: the report lacks, or is none.
-    """
-    import json
-
-    from quillrt.runtime.errors import BundleError
-
-    try:
-        decisions = json.loads(bundle.files["report.json"])["nodes"]
-        rows = [
-            (path, node["name"], node["op_type"], "int8" if node["quantized"] else "fp32", node["reason"])
-            for path, found in decisions.items()
-            for node in found
-        ]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"expected a report of the compiler in {bundle.path}, found none; compile again") from error
-    if as_json:
-        print_json(decisions)
-        return
-    print_table(f"{bundle.path.name}: convolutions and products", ("file", "node", "operator", "computes in", ""), rows)
-
-
-def _confidence(confidence: Confidence) -> list[str]:
-    """Return the temperature, and what the threshold turns away, where the bundle says so."""
-    measured = confidence.measured
-    if not measured:
-        return []
-    lines = [f"confidence: temperature {confidence.temperature:g} (n = {measured['n']:,})"]
-    if confidence.least_energy is not None:
-        lost, taken = measured["characters_turned_away"], measured["taken_for_characters"]
-        others = ", ".join(f"{name} {100 * found['share']:.1f} % of {found['n']:,}" for name, found in taken.items())
-        lines.append(
-            f"no character: {100 * lost['share']:.1f} % of {lost['n']:,} characters are turned away; "
-            f"taken for characters all the same: {others}"
-        )
-    return lines
-
-
-def _how(built_for: Mapping[str, Any]) -> str:
-    """Return the options that an engine was built with, where they are not the defaults."""
-    options = built_for.get("options", {})
-    return f", built with {', '.join(f'{name} {value}' for name, value in options.items())}" if options else ""
-
-
-def _products(built_for: Mapping[str, Any]) -> str:
-    """Return how many products were built in each datatype, and their share of the multiply-adds."""
-    kernels = "; ".join(
-        f"{backend}: {_products(found)}, reformats × {found.get('reformats', 0)}"
-        for backend, found in built_for.get("kernels", {}).items()
-    )
-    macs = built_for.get("macs", {})
-    whole = sum(macs.values())
-    shares = {kind: f" ({100 * count / whole:.0f} % of MACs)" for kind, count in macs.items() if whole}
-    return kernels or ", ".join(
-        f"{kind} × {n}{shares.get(kind, '')}" for kind, n in built_for.get("products", {}).items()
-    )
-
-
-def _accuracy(measured: Any) -> str:
-    return ", ".join(f"{100 * m['accuracy']:.2f} % on {name} (n = {m['n']})" for name, m in measured.items())
-
-
-VERBS = (run, inspect)
+VERBS = (run,)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from .device import Gpu
+from .jetson import JETSON_GPUS
 from .manifest import Entry
 from .precision import Precision
 
 # TensorRT 10's version-compatible engines run on 11; others on later versions of their major alone (NVIDIA, "Support
 # Matrix", engine portability).
 _NEXT_MAJOR = {10: 11}
-# Xavier, Orin and Thor (10.1 before CUDA 13): their engines fit no other GPU, and others' none of theirs. TensorRT has
-# no hardware compatibility on JetPack (NVIDIA, "Engine Compatibility").
-EMBEDDED = ("7.2", "8.7", "10.1", "11.0")
 # First compute capability whose tensor cores compute in it (NVIDIA, "Hardware Support Matrix").
 SINCE = {Precision.FP8: 8.9, Precision.BF16: 8.0, Precision.TF32: 8.0, Precision.INT8: 7.2, Precision.MIXED: 7.2}
 
@@ -26,6 +24,8 @@ def misfit(entry: Entry, version: str, gpu: Gpu | None) -> str | None:
     """
     facts = entry.built_for
     built_by, fits = facts.get("tensorrt", version), facts.get("compute_capabilities")
+    if gpu is not None and hardware_compatible(entry) and (reason := no_hardware_compatibility(gpu)):
+        return f"{entry.path} is hardware compatible: {reason}; run quillrt build"
     right_version = built_by == version or (holds_host_code(entry) and _follows(version, built_by))
     right_gpu = gpu is None or fits is None or any(_covers(each, gpu.compute_capability) for each in fits)
     if right_version and right_gpu:
@@ -39,6 +39,23 @@ def misfit(entry: Entry, version: str, gpu: Gpu | None) -> str | None:
 def holds_host_code(entry: Entry) -> bool:
     """Tell whether loading the engine runs code of whoever made it on the processor: a version-compatible one does."""
     return entry.built_for.get("options", {}).get("version_compatible") is True
+
+
+def hardware_compatible(entry: Entry) -> bool:
+    """Tell whether the engine was built to run on other kinds of GPU, too, than the one it was built on."""
+    facts = entry.built_for
+    several = any(each.endswith("+") for each in facts.get("compute_capabilities", ()))
+    return several or facts.get("options", {}).get("hardware_compatibility") is not None
+
+
+def no_hardware_compatibility(gpu: Gpu) -> str | None:
+    """Return why ``gpu`` neither builds nor runs hardware compatible engines, or ``None`` if it does.
+
+    NVIDIA, "Engine Compatibility": not on JetPack.
+    """
+    if gpu.compute_capability not in JETSON_GPUS:
+        return None
+    return f"TensorRT supports that on no Jetson, and this is one ({gpu.name}, {gpu.compute_capability})"
 
 
 def cannot_build(precision: Precision | None, gpu: Gpu) -> str | None:
@@ -58,5 +75,5 @@ def _follows(version: str, built_by: str) -> bool:
 def _covers(listed: str, capability: str) -> bool:
     """Tell whether ``listed``, such as ``8.7`` or ``8.0+`` (that one and later), takes in ``capability``."""
     if listed.endswith("+"):
-        return capability not in EMBEDDED and float(capability) >= float(listed.removesuffix("+"))
+        return float(capability) >= float(listed.removesuffix("+"))
     return listed == capability

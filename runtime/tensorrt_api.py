@@ -14,6 +14,7 @@ from typing import Any
 
 from .build_options import HARDWARE_COMPATIBILITY, BuildOptions
 from .device import find_gpus
+from .engine_fit import no_hardware_compatibility
 from .errors import BackendUnavailable, ConfigError
 
 # Family: module, oldest version with all that quillrt uses.
@@ -102,17 +103,22 @@ class TensorRT:
 
     def _lacks(self) -> dict[str, str]:
         """Return by field of ``BuildOptions`` what this family cannot do, and why."""
+        try:
+            gpus, no_gpu = find_gpus(), ""
+        except BackendUnavailable as error:
+            gpus, no_gpu = (), str(error)
         if not self.portable:
-            return {"compute_capabilities": "it builds for the GPU it runs on; only tensorrt-rtx takes them"}
+            lacks = {"compute_capabilities": "it builds for the GPU it runs on; only tensorrt-rtx takes them"}
+            if gpus and (reason := no_hardware_compatibility(gpus[0])):
+                lacks["hardware_compatibility"] = reason
+            return lacks
         lacks = {
             "hardware_compatibility": "its engines are for a list of GPUs as they are: give --compute-capability",
             "version_compatible": "its engines run on the version that built them alone",
             "dla_core": "it runs on GPUs alone",
         }
-        try:
-            find_gpus()
-        except BackendUnavailable as error:
-            needs = f"that needs an NVIDIA GPU where it is built, and there is {error}"
+        if not gpus:
+            needs = f"that needs an NVIDIA GPU where it is built, and there is {no_gpu}"
             lacks |= {"refit": needs, "strip": needs}
         return lacks
 
@@ -138,6 +144,11 @@ class TensorRT:
             raise BackendUnavailable(f"{self} cannot start its {kind.lower()}: {self.log.last_error}") from error
 
 
+def supported(family: str, version: str) -> bool:
+    """Tell whether this version of ``family`` has all that quillrt uses."""
+    return tuple(int(part) for part in version.split(".")[:2]) >= _MODULES[family][1]
+
+
 @cache
 def load(family: str) -> TensorRT:
     """Return the TensorRT called ``family``.
@@ -159,7 +170,7 @@ def load(family: str) -> TensorRT:
     except (ImportError, OSError) as error:  # libnvinfer or libcuda is missing or of another version
         raise BackendUnavailable(f"{family} cannot be loaded: {' '.join(str(error).split())}") from error
     version = str(module.__version__)
-    if tuple(int(part) for part in version.split(".")[:2]) < oldest:
+    if not supported(family, version):
         wanted = ".".join(map(str, oldest))
         raise BackendUnavailable(f"expected {family} {wanted} or later, found {version}: {install}")
     log = Log()

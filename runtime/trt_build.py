@@ -15,7 +15,7 @@ from typing import Any
 
 from .build_options import DEFAULTS, HARDWARE_COMPATIBILITY, VERBOSITY, BuildOptions, Profile, Shape
 from .device import Gpu, find_gpus
-from .engine_fit import EMBEDDED, SINCE
+from .engine_fit import SINCE
 from .errors import BackendUnavailable, BuildError, ConfigError
 from .precision import Precision
 from .progress import Phases, no_phases
@@ -94,11 +94,6 @@ def build_engine(
     tensorrt = load(family)
     tensorrt.check(options)
     gpu = None if tensorrt.portable else _this_gpu(tensorrt)
-    if gpu and gpu.compute_capability in EMBEDDED and options.hardware_compatibility:
-        raise ConfigError(
-            f"expected no --hardware-compatibility on a Jetson ({gpu.name}), where {tensorrt} has none, "
-            f"found {options.hardware_compatibility}; leave it out"
-        )
     started = time.perf_counter()
     trt = tensorrt.module
     tensorrt.log.clear()

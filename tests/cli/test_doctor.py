@@ -3,11 +3,8 @@ import platform
 import sys
 
 import numpy as np
-import pytest
 
-from quillrt.runtime import jetson
 from quillrt.runtime.backends import BACKENDS, why_unavailable
-from quillrt.runtime.jetson import JetPack, Jetson
 
 
 def test_doctor_names_this_machine_its_packages_and_every_backend(quillrt):
@@ -38,29 +35,3 @@ def test_doctor_as_json_gives_each_backend_its_reason(quillrt):
     assert found["python"] == platform.python_version()
     assert found["packages"]["numpy"] == np.__version__
     assert found["backends"] == {name: why_unavailable(name) for name in BACKENDS}
-
-
-@pytest.mark.parametrize(
-    ("jetpack", "said"),
-    [
-        (JetPack("6.1 or later", "10.3", "12.6", "3.10"), "6.1 or later: TensorRT 10.3, CUDA 12.6, Python 3.10"),
-        (JetPack("5", "8.5", "11.4", "3.8"), "quillrt needs TensorRT 10.3 or later, JetPack 6.1"),
-        (None, "Jetson Linux 36.4.3"),
-    ],
-)
-def test_doctor_knows_a_jetson_and_what_to_set_before_measuring(monkeypatch, quillrt, jetpack, said):
-    board = Jetson("Jetson Orin Nano", "Orin", "36.4.3", jetpack, "2 (MAXN_SUPER)")
-    monkeypatch.setattr(jetson, "describe_jetson", lambda: board)
-    _, out, _ = quillrt("doctor")
-    text = " ".join(out.split())
-    assert said in text
-    assert "2 (MAXN_SUPER); before measuring: sudo nvpmodel -m N, sudo jetson_clocks" in text
-    assert "--system-site-packages" in text
-    _, out, _ = quillrt("doctor", "--json")
-    assert json.loads(out)["jetson"]["linux"] == "36.4.3"
-
-
-def test_elsewhere_doctor_speaks_of_no_jetson(monkeypatch, quillrt):
-    monkeypatch.setattr(jetson, "describe_jetson", lambda: None)
-    assert "nvpmodel" not in quillrt("doctor")[1]
-    assert json.loads(quillrt("doctor", "--json")[1])["jetson"] is None

@@ -56,6 +56,25 @@ def test_compute_capabilities(fits, gpu, runs):
     assert (misfit(engine(fits=fits), "10.3.0", gpu) is None) is runs
 
 
+@pytest.mark.parametrize(
+    ("fits", "options"),
+    [
+        ("8.0+", {"hardware_compatibility": "ampere-plus"}),
+        ("8.0+", {}),
+        ("8.7", {"hardware_compatibility": "same-compute-capability"}),
+    ],
+)
+def test_no_jetson_runs_hardware_compatible_engines(fits, options):
+    assert misfit(engine(fits=(fits,), **options), "10.3.0", ORIN) == (
+        "int8.engine is hardware compatible: TensorRT supports that on no Jetson, and this is one (Orin, 8.7); "
+        "run quillrt build"
+    )
+
+
+def test_cards_run_hardware_compatible_engines():
+    assert misfit(engine(fits=("8.0+",), hardware_compatibility="ampere-plus"), "10.3.0", H100) is None
+
+
 def test_precisions_that_a_gpu_has_no_kernels_for():
     assert cannot_build(Precision.FP8, ORIN) == "fp8 needs compute capability 8.9, this Orin has 8.7"
     assert cannot_build(Precision.FP8, H100) is None

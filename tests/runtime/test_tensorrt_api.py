@@ -6,6 +6,8 @@ import types
 import pytest
 
 from quillrt.runtime import tensorrt_api
+from quillrt.runtime.build_options import BuildOptions
+from quillrt.runtime.device import Gpu
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.tensorrt_api import FAMILIES, Log, TensorRT, load
 
@@ -61,6 +63,18 @@ def test_old_version_is_refused(fresh):
     fresh.setitem(sys.modules, "tensorrt", types.SimpleNamespace(__version__="8.5.2.2"))
     with pytest.raises(BackendUnavailable, match=r"expected tensorrt 10\.3 or later, found 8\.5\.2\.2"):
         load("tensorrt")
+
+
+@pytest.mark.parametrize("level", ["ampere-plus", "same-compute-capability"])
+def test_a_jetson_builds_no_hardware_compatible_engine(monkeypatch, level):
+    levels = types.SimpleNamespace(AMPERE_PLUS=1, SAME_COMPUTE_CAPABILITY=2)
+    tensorrt = TensorRT("tensorrt", types.SimpleNamespace(HardwareCompatibilityLevel=levels), "10.16.2", Log(), None)
+    options = BuildOptions(hardware_compatibility=level)
+    monkeypatch.setattr(tensorrt_api, "find_gpus", lambda: (Gpu("A10", "8.6", "13.0", 24 << 30),))
+    tensorrt.check(options)
+    monkeypatch.setattr(tensorrt_api, "find_gpus", lambda: (Gpu("Orin", "8.7", "13.2", 8 << 30),))
+    with pytest.raises(ConfigError, match=r"--hardware-compatibility: TensorRT supports that on no Jetson, .* \(Orin"):
+        tensorrt.check(options)
 
 
 def test_a_builder_that_does_not_start_says_why():

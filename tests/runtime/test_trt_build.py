@@ -1,14 +1,12 @@
 """Real TensorRT-RTX builds of tiny graphs; they need no GPU."""
 
 import signal
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from quillrt.runtime import trt_build
 from quillrt.runtime.build_options import BuildOptions, Profile
-from quillrt.runtime.device import Gpu
 from quillrt.runtime.errors import BackendUnavailable, BuildError, ConfigError
 from quillrt.runtime.tensorrt_api import Log, TensorRT, load
 from quillrt.runtime.trt_build import build_engine
@@ -218,13 +216,3 @@ def test_ctrl_c_stops_the_build(monkeypatch):
     assert load(RTX).log.layers == ""  # the build did not run to its end
     monkeypatch.undo()
     assert build_engine(_float_graph(), RTX).precisions() == {"fp32": 2}
-
-
-@pytest.mark.parametrize("level", ["ampere-plus", "same-compute-capability"])
-def test_a_jetson_has_no_hardware_compatibility(monkeypatch, level):
-    """Full TensorRT on an Orin stands in, as far as it is asked before it builds."""
-    full = SimpleNamespace(portable=False, check=lambda options: None)
-    monkeypatch.setattr(trt_build, "load", lambda family: full)
-    monkeypatch.setattr(trt_build, "find_gpus", lambda: (Gpu("Orin", "8.7", "12.6", 8 << 30),))
-    with pytest.raises(ConfigError, match=rf"on a Jetson \(Orin\).*found {level}; leave it out"):
-        build_engine(b"graph", "tensorrt", BuildOptions(hardware_compatibility=level))
