@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -107,12 +108,17 @@ def _verify_layers(
     *,
     as_json: bool,
 ) -> None:
+    from quillrt.benchmarks.bench import check_checkpoint
     from quillrt.compile.layers import compared, first_beyond, forms, operators, outputs_of, tolerance_of
     from quillrt.runtime.errors import AccuracyError, BackendUnavailable
     from quillrt.runtime.preprocessing import fit_images, normalize
     from quillrt.train.checkpoint import load_checkpoint
 
     spec, graphs = bundle.manifest.model, forms(bundle)
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise ConfigError(f"expected a --tolerance of 0 or more, found {tolerance}")
+    if checkpoint is not None:
+        check_checkpoint(bundle, checkpoint.path)
     eager = None if checkpoint is None else load_checkpoint(checkpoint.path)
     batch = normalize(fit_images(images, spec.preprocessing), spec.preprocessing, spec.channels)
     expected = outputs_of(reference, graphs, eager, batch)
@@ -125,6 +131,8 @@ def _verify_layers(
                 raise
             typer.echo(f"not run here: {form}: {error}", err=True)
             continue
+        if not errors:
+            raise AccuracyError(f"expected layers that {form} and {reference} have in common, found none to compare")
         limit = max(map(tolerance_of, (reference, form))) if tolerance is None else tolerance
         first = first_beyond(errors, limit)
         found[form] = {"tolerance": limit, "first_beyond": first and first.node, "layers": [asdict(e) for e in errors]}

@@ -312,3 +312,15 @@ def test_options_that_would_do_nothing(quillrt, model, quadrants_bundle, argumen
     places = {"MODEL": model, "BUNDLE": quadrants_bundle}
     code, _, err = quillrt(*(places.get(word, word) for word in arguments))
     assert (code, says in err) == (1, True), err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--reference", "eager", "--checkpoint", "models:letters"], "expected the checkpoint that"),
+        (["--tolerance", "nan"], "expected a --tolerance of 0 or more, found nan"),
+    ],
+)
+def test_layers_are_those_of_the_bundles_own_network(quillrt, arguments, said) -> None:
+    code, out, err = quillrt("verify", "models:digits", "--layers", "--dataset", "digits", *arguments)
+    assert (code, out, said in err) == (1, "", True)
