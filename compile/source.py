@@ -83,6 +83,11 @@ def load_source(
     else:
         graph = fold_batch_norms(clean(_without_flatten(_without_softmax(_dynamic_batch(_load_onnx(path))))))
         spec = _spec(graph, labels, preprocessing or Preprocessing())
+        if spec.output.dtype != "float32" or not spec.labels:
+            raise ExportError(
+                f"expected an image classifier that gives float32 logits (N, K), but {path} gives {spec.output.dtype} "
+                f"{spec.output.text()}; export it up to the logits"
+            )
         source = Source(graph, spec, {"kind": "onnx", **_file(path)})
     _check(source, path)
     return source
@@ -101,7 +106,7 @@ def _load_onnx(path: Path) -> onnx.ModelProto:
         onnx.checker.check_model(model)
     except OSError as error:
         raise ExportError(f"expected a checkpoint or an ONNX file at {path}, but {error.strerror}") from error
-    except (DecodeError, onnx.checker.ValidationError) as error:
+    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:  # the last of truncated external data
         message = " ".join(str(error).split())[:200]
         if path.suffix == ".quill":
             message = "is a bundle; give what it was compiled from"

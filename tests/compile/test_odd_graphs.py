@@ -135,3 +135,23 @@ def test_ranges_of_another_tool_are_given_again_as_a_table():
 def test_onnx_files_compile_where_there_is_no_torch():
     code = "import sys; sys.modules['torch'] = None; import quillrt.compile.pipeline"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_truncated_external_data_and_answers_that_are_no_logits_are_one_line(tmp_path):
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"], "flat"),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"], "head"),
+    ]
+    model = graph(nodes, {"w": normal(36, 3)})
+    onnx.save(model, tmp_path / "far.onnx", save_as_external_data=True, location="far.bin", size_threshold=0)
+    (tmp_path / "far.bin").write_bytes((tmp_path / "far.bin").read_bytes()[:100])
+    with pytest.raises(ExportError, match=r"valid ONNX file, but .*far\.onnx"):
+        load_source(tmp_path / "far.onnx")
+
+    model = graph(nodes, {"w": normal(36, 3)})  # saving put the weights of the other elsewhere
+    model.graph.node[1].output[0] = "sums"
+    model.graph.node.append(helper.make_node("Cast", ["sums"], ["logits"], "cast", to=TensorProto.INT64))
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, tmp_path / "whole.onnx")
+    with pytest.raises(ExportError, match=r"gives float32 logits .* gives int64 \(N, 3\); export it up to the logits"):
+        load_source(tmp_path / "whole.onnx")
