@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from quillrt.train.checkpoint import Checkpoint
 
 _BEFORE_CAPTURE = 3  # as PyTorch's example has it
-
-
 # Half precisions by name of torch's type: the weights are converted, the logits are float32 again.
 _HALVES = {Precision.FP16: "float16", Precision.BF16: "bfloat16"}
 PRECISIONS = (Precision.FP32, Precision.TF32, *_HALVES)  # those a GPU's rows may have; a CPU's are FP32

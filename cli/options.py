@@ -177,8 +177,8 @@ Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="tensorrt, tensorrt-rtx, onnxruntime-tensorrt, onnxruntime-cuda, onnxruntime-cpu or openvino; eager or "
-        "torch-compile of a checkpoint.",
+        help="tensorrt, tensorrt-rtx, onnxruntime-tensorrt, onnxruntime-cuda, onnxruntime-cpu, openvino or litert; "
+        "eager or torch-compile of a checkpoint.",
     ),
 ]
 ProviderOption = Annotated[

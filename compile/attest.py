@@ -36,8 +36,6 @@ _DATATYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": 
 # Kernels that only change type or layout: onnxruntime's operators, then OpenVINO's kinds of layer.
 _REFORMATS = {"QuantizeLinear", "DequantizeLinear", "Cast", "ReorderInput", "ReorderOutput", "Transpose"}
 _REFORMATS |= {"FakeQuantize", "Convert", "Reorder"}
-# What onnxruntime puts before the name of a node whose casts it removed, or that it fused.
-_BEFORE = ("InsertedPrecisionFreeCast_", "fused ")
 
 
 def attest_graphs(
@@ -134,8 +132,6 @@ def _is_product(kind: str) -> bool:
 
 def _ours(name: str, named: dict[str, str]) -> str:
     """Return the node of our graph that ``name`` begins with, or nothing."""
-    for prefix in _BEFORE:
-        name = name.removeprefix(prefix)
     while name and name not in named:
         name = name[: max(name.rfind("_"), name.rfind("/"), 0)]
     return named.get(name, "")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .names import names_read
+
 if TYPE_CHECKING:
     import onnx
-
-from .names import names_read
 
 _EPSILON = 1e-5  # BatchNormalization's default
 

@@ -81,10 +81,10 @@ def confidence_of(source: Source, validation: ImageSet, cache: Cache = NO_CACHE)
 def best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Return the temperature (0.05 to 20) with the least cross entropy, to four digits.
 
-    Cross entropy is convex in 1 / temperature, so that halving the interval finds it.
+    Cross entropy is convex in 1 / temperature, so that golden-section search finds it.
     """
     low, high = (1 / each for each in reversed(_TEMPERATURES))
-    ratio = (np.sqrt(5) - 1) / 2  # golden section
+    ratio = (np.sqrt(5) - 1) / 2
     while high - low > 1e-5 * high:
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         if cross_entropy(logits, labels, 1 / left) <= cross_entropy(logits, labels, 1 / right):

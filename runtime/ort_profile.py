@@ -20,7 +20,7 @@ from .trt_layers import LayerInfo
 _DATATYPES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "uint8": "int8", "int8": "int8"}
 _KERNEL = "_kernel_time"
 # onnxruntime writes of a node's name whose cast it removed, or that it fused, moved to another layout or made anew.
-_NODE = re.compile(r"(?:InsertedPrecisionFreeCast_|fused )?(?P<node>.*?)(?:_nchwc|_token_\d+)*")
+_NODE = re.compile(r"(?:InsertedPrecisionFreeCast_|fused )*(?P<node>.*?)(?:_nchwc|_token_\d+)*")
 
 
 def profile(
@@ -59,11 +59,15 @@ def profile(
     for event in kernels[len(kernels) // (queries + 1) :]:  # every query runs the same kernels
         name, arguments = event["name"].removesuffix(_KERNEL), event["args"]
         read = next((kind for tensor in arguments["input_type_shape"] for kind in tensor), "")
-        node = _NODE.fullmatch(name)
-        nodes = (node["node"],) if node else ()
-        found[name] = LayerInfo(name, arguments["op_name"], _DATATYPES.get(read, read), nodes)
+        found[name] = LayerInfo(name, arguments["op_name"], _DATATYPES.get(read, read), (node_of(name),))
         total_us[name] = total_us.get(name, 0.0) + event["dur"]
     return [(layer, total_us[name] / queries / 1000) for name, layer in found.items()]
+
+
+def node_of(kernel: str) -> str:
+    """Return the name of the graph's node that onnxruntime called ``kernel`` after."""
+    found = _NODE.fullmatch(kernel)
+    return found["node"] if found else kernel
 
 
 class _Profiled(CpuSession):

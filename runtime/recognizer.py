@@ -77,8 +77,8 @@ class Recognizer:
 
         Raises:
             ImageError: what is given is no image.
-            ConfigError: ``top_k`` is below 1.
-            BackendUnavailable: the device failed, or this is closed.
+            ConfigError: ``top_k`` is below 1, or this is closed.
+            BackendUnavailable: the device failed.
         """
         if top_k < 1:
             raise ConfigError(f"expected top_k of 1 or more, found {top_k}")

@@ -127,8 +127,7 @@ def test_profiling_leaves_no_file(classifier, spec, tmp_path, monkeypatch) -> No
     [
         ("Conv_token_12", "QLinearConv", ("Conv",)),
         ("Relu_nchwc", "Conv", ("Conv",)),
-        ("InsertedPrecisionFreeCast_Relu_nchwc", "Conv", ("Conv",)),
-        ("fused Gemm", "FusedGemm", ("Gemm",)),
+        ("Gemm", "FusedGemm", ("Gemm",)),
         ("logits", "FullyConnected", ("Gemm",)),
         ("MaxPool", "MaxPool", ()),
         ("Conv_abcd_acdb", "Reorder", ()),

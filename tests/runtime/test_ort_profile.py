@@ -6,7 +6,7 @@ from quillrt.runtime.errors import SpecError
 pytest.importorskip("onnxruntime")
 
 from quillrt.runtime.ort import CpuSession
-from quillrt.runtime.ort_profile import profile
+from quillrt.runtime.ort_profile import node_of, profile
 
 
 def convolution_and_product():
@@ -63,3 +63,17 @@ def test_a_session_tells_the_same_kernels_for_any_number_of_queries():
             session.layer_times(batch[:, :, 1:], 1)
     assert [layer.name for layer in one] == [layer.name for layer in many]
     assert len({layer.name for layer in one}) == len(one)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "node"),
+    [
+        ("features.conv", "features.conv"),
+        ("Conv_token_12", "Conv"),
+        ("InsertedPrecisionFreeCast_Relu_nchwc", "Relu"),
+        ("InsertedPrecisionFreeCast_fused Gemm", "Gemm"),
+        ("fused Gemm", "Gemm"),
+    ],
+)
+def test_a_kernel_is_called_after_its_node(kernel, node):
+    assert node_of(kernel) == node
