@@ -10,15 +10,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from quillrt.runtime.errors import CalibrationError, QuillError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.preprocessing import Preprocessing
+
+from .methods import METHODS
 
 SCHEMA = 2
 IMPORTED = "imported"
 RANDOM_DATA = "random data"
 
 Range = tuple[float, float]
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -138,17 +143,27 @@ class CalibrationTable:
             raise CalibrationError(
                 f"expected a calibration table, but {path} is malformed: {what}; calibrate again"
             ) from error
-        numbers = [each for seen in table.observed.values() for each in (seen.lowest, seen.highest, *seen.counts)]
+        if table.method not in (*METHODS, IMPORTED):
+            raise CalibrationError(
+                f"{path}: expected a method out of {', '.join((*METHODS, IMPORTED))}, found {table.method!r}; "
+                "calibrate again"
+            )
+        numbers = [each for seen in table.observed.values() for each in (seen.lowest, seen.highest)]
         if table.percentile is not None:
             numbers.append(table.percentile)
-        if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers):
+        counts = [count for seen in table.observed.values() for count in seen.counts]
+        if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers) or not all(
+            isinstance(count, int) and count >= 0 for count in counts
+        ):
             raise CalibrationError(
-                f"{path}: expected finite numbers as percentile and of what was observed; calibrate again"
+                f"{path}: expected finite numbers as percentile and of what was observed, and whole counts of 0 or "
+                "more; calibrate again"
             )
         for name, (low, high) in table.ranges.items():
-            if not (low <= high and abs(low) < float("inf") and abs(high) < float("inf")):
+            if not -_LARGEST <= low <= high <= _LARGEST:
                 raise CalibrationError(
-                    f"{path}: the range of {name} must be finite and ordered, but is {low} to {high}"
+                    f"{path}: the range of {name} must be ordered and within float32's, but is {low} to {high}; "
+                    "calibrate again"
                 )
         return table
 

@@ -80,7 +80,8 @@ def compile(  # noqa: A001 - the verb's name
     data_root: DataRoot = None,
     calibration: Calibration = None,
     exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="NODE", help="Leave this node out of INT8; repeat.")
+        list[str] | None,
+        typer.Option("--exclude", metavar="NODE", help="Leave the node of exactly this name out of INT8; repeat."),
     ] = None,
     method: Method = "minmax",
     percentile: Percentile = 99.999,
@@ -90,7 +91,8 @@ def compile(  # noqa: A001 - the verb's name
         float | None,
         typer.Option(
             "--max-drop",
-            help="Points INT8 may lose on the validation part; beyond, other methods and nodes in FP32 are searched.",
+            help="Points that any file may lose on the validation part; where INT8 loses more, other methods and "
+            "nodes in FP32 are searched. Default: 0.5, or more where that may be chance.",
         ),
     ] = None,
     allow_fallback: Annotated[
@@ -113,7 +115,7 @@ def compile(  # noqa: A001 - the verb's name
     """Compile a checkpoint or an ONNX classifier to one bundle: graphs, engines, the proof that they agree."""
     from quillrt.calibration.methods import Method
     from quillrt.calibration.table import CalibrationTable
-    from quillrt.compile.config import DEFAULT_PRECISIONS, CompileConfig
+    from quillrt.compile.config import DEFAULT_PRECISIONS, CompileConfig, computes
     from quillrt.compile.engines import all_targets, buildable
     from quillrt.compile.pipeline import compile_bundle
     from quillrt.compile.search import plot_search
@@ -123,9 +125,13 @@ def compile(  # noqa: A001 - the verb's name
         if given and "auto" in given and len(given) > 1:
             raise ConfigError(f"expected {name} auto alone, found {', '.join(given)}; leave the others out")
     auto = precision == ["auto"]
+    precisions = DEFAULT_PRECISIONS if auto or not precision else tuple(Precision.parse(p) for p in precision)
+    makeable = all_targets() if target == ["auto"] else ("onnxruntime-cpu", *buildable())
+    named = tuple(target or ()) if target != ["auto"] else ()
+    targets = named or tuple(each for each in makeable if computes(each, precisions))
     settings = CompileConfig(
-        precisions=DEFAULT_PRECISIONS if auto or not precision else tuple(Precision.parse(p) for p in precision),
-        targets=all_targets() if target == ["auto"] else tuple(target or ("onnxruntime-cpu", *buildable())),
+        precisions=precisions,
+        targets=targets,
         auto=auto,
         batch=batch,
         method=Method(method, percentile),

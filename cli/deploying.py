@@ -35,7 +35,7 @@ def triton(
     ] = None,
     kind: Annotated[str, typer.Option("--kind", help="gpu, cpu, or auto: GPUs where the server has them.")] = "auto",
     gpu: Annotated[
-        list[int] | None, typer.Option("--gpu", min=0, help="Number of a GPU; repeat. Default: all.")
+        list[int] | None, typer.Option("--gpu", min=0, max=1023, help="Number of a GPU; repeat. Default: all.")
     ] = None,
     instances: Annotated[
         int, typer.Option("--instances", min=1, help="Copies of the model, for each GPU or on the CPU.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quillrt.cli.console import note, print_json, print_table, tracker
+from quillrt.cli.console import note, phase_bars, print_json, print_table, tracker
 from quillrt.cli.model_files import ModelFile, bundle_file
 from quillrt.cli.options import (
     Backend,
@@ -23,6 +23,7 @@ from quillrt.cli.options import (
     PrecisionName,
     Quiet,
     Threads,
+    cache_of,
     check_output,
     precision_of,
     save_config,
@@ -105,10 +106,10 @@ def evaluate(
         check_output(output / "evaluation.json", ".json")
     options, track = SessionOptions(threads=threads), tracker(quiet)
     with ExitStack() as stack:
-        first = _open(stack, model, backend, precision_of(precision), options)
+        first = _open(stack, model, backend, precision_of(precision), options, quiet=quiet)
         second = other = None
         if against is not None:
-            second = _open(stack, against, against_backend, precision_of(against_precision), options)
+            second = _open(stack, against, against_backend, precision_of(against_precision), options, quiet=quiet)
             _check_same_labels(first, second)
         name, images = _images(first, dataset, data_root, part)
         result = judge(first.session, images, track=track)
@@ -135,7 +136,13 @@ VERBS = (evaluate,)
 
 
 def _open(
-    stack: ExitStack, model: ModelFile, backend: str | None, precision: Precision | None, options: SessionOptions
+    stack: ExitStack,
+    model: ModelFile,
+    backend: str | None,
+    precision: Precision | None,
+    options: SessionOptions,
+    *,
+    quiet: bool,
 ) -> _Opened:
     """Open a checkpoint or a bundle; ``stack`` closes it."""
     if model.path.suffix == ".quill":
@@ -143,7 +150,10 @@ def _open(
         from quillrt.runtime.select import open_fitting
 
         bundle = Bundle.open(model.path)
-        session, entry, chosen = open_fitting(bundle, backend, precision, options)
+        with phase_bars(quiet) as phases:
+            session, entry, chosen = open_fitting(
+                bundle, backend, precision, options, cache_of(True), phases, lambda line: note(line, quiet)
+            )
         return _Opened(model, entry.path, chosen, stack.enter_context(session), bundle.manifest.training)
     if model.path.suffix != ".safetensors":
         raise ConfigError(f"expected a checkpoint (.safetensors) or a bundle (.quill), found {model}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quillrt.cli.model_files import ModelFile, checkpoint_file
+from quillrt.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from quillrt.compile.ranges import Images
@@ -20,10 +21,11 @@ SourceFile = Annotated[
     ),
 ]
 Labels = Annotated[str | None, typer.Option("--labels", help="For an ONNX file: its classes, as in A,B,C.")]
-Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std.")]
-Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std.")]
+Mean = Annotated[float | None, typer.Option("--mean", help="For an ONNX file: (pixel / 255 - mean) / std. Default: 0.")]
+Std = Annotated[float | None, typer.Option("--std", help="For an ONNX file: (pixel / 255 - mean) / std. Default: 1.")]
 Fit = Annotated[
-    str | None, typer.Option("--fit", help="For an ONNX file: character (as MNIST was made), emnist or resize.")
+    str | None,
+    typer.Option("--fit", help="For an ONNX file: character (as MNIST was made; the default), emnist or resize."),
 ]
 Denoise = Annotated[
     list[str] | None,
@@ -56,6 +58,8 @@ def load(
     settings = {"mean": mean, "std": std, "fit": fit, "denoise": tuple(denoise) if denoise else None}
     given = {key: value for key, value in settings.items() if value is not None}
     names = None if labels is None else tuple(label.strip() for label in labels.split(","))
+    if names is not None and not (all(names) and len(set(names)) == len(names)):
+        raise ConfigError(f"expected different names between commas, such as --labels A,B,C, found {labels!r}")
     return load_source(source, names, Preprocessing(**given) if given else None)  # type: ignore[arg-type]
 
 

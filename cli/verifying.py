@@ -27,7 +27,15 @@ def verify(
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="train, validation, test or all.")] = "test",
-    max_drop: Annotated[float, typer.Option("--max-drop", min=0, help="Points of accuracy it may lose.")] = 0.5,
+    max_drop: Annotated[
+        float,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            help="Points of accuracy that a file may lose; more is a fault where McNemar's p < 0.05, so that it is "
+            "not chance.",
+        ),
+    ] = 0.5,
     backend: Annotated[
         list[str] | None,
         typer.Option(

@@ -71,19 +71,18 @@ def attest_graphs(
             except BundleError:
                 continue  # the backend refuses the graph, which verifying says
             precision = entry.precision.value if entry.precision else ""
-            macs, share = by_datatype(model, datatypes(kernels), precision)
-            if entry.precision is Precision.INT8 and backend in targets and share < least_share:
-                kinds = ", ".join(f"{kind} {count:,}" for kind, count in macs.items())
+            computed = by_datatype(model, datatypes(kernels), precision)
+            if entry.precision is Precision.INT8 and backend in targets and computed.share < least_share:
                 raise BuildError(
                     f"expected {backend} to compute {least_share:.0%} of the multiply-adds of {entry.path} in int8 "
-                    f"on this machine, found {share:.0%}: {kinds}; leave int8 out for this target, or give "
+                    f"on this machine, found {computed}; leave int8 out for this target, or give "
                     "--allow-fallback"
                 )
             products = Counter(kernel.datatype for kernel in kernels if kernel.nodes)
             reformats = sum(kernel.kind in _REFORMATS for kernel in kernels)
             found[backend] = {
                 "products": dict(products),
-                "macs": macs,
+                "macs": computed.macs,
                 "reformats": reformats,
                 "version": versions(_PACKAGES[backend])[_PACKAGES[backend]],
                 "cpu": cpu,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from quillrt.calibration.methods import Method
@@ -16,6 +17,17 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)  # what ev
 CALIBRATED = (Precision.INT8, Precision.MIXED, Precision.FP8)
 _LARGEST_BATCH = 4096
 TARGETS = (*CPU_BACKENDS, *FAMILIES, "pytorch")
+# What the targets compute in that do not compute in all.
+_COMPUTED = {
+    "onnxruntime-cpu": (Precision.FP32, Precision.FP16, Precision.INT8),
+    "openvino": (Precision.FP32, Precision.INT8),
+    "litert": (Precision.FP32, Precision.INT8),
+}
+
+
+def computes(target: str, precisions: Iterable[Precision]) -> bool:
+    """Tell whether ``target`` has files of one of ``precisions``."""
+    return not set(_COMPUTED.get(target, PRECISIONS)).isdisjoint(precisions)
 
 
 @dataclass(frozen=True)
@@ -29,8 +41,8 @@ class CompileConfig:
         samples: how many images calibrate; ``None``: 512, or all there are.
         random_data: calibrate on noise instead of training images; the bundle says so for ever.
         excluded: names of nodes that INT8 leaves in FP32.
-        max_drop: points of accuracy that a file may lose on the validation part; ``None`` for no more than chance
-            allows. Where INT8 loses more, other methods are tried, then more nodes excluded.
+        max_drop: points of accuracy that a file may lose on the validation part; ``None`` for 0.5, or what chance
+            explains. Where INT8 loses more, other methods are tried, then more nodes excluded.
         auto: keep of the precisions only the fastest that runs here and holds its accuracy, beside FP32.
         batch: images in a query, for which ``auto`` chooses.
         allow_fallback: take engines, and graphs on CPU backends, that compute in another precision than was asked for.
@@ -60,8 +72,12 @@ class CompileConfig:
             if strange:
                 names = ", ".join(getattr(k, "value", k) for k in known)
                 raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
-        if "litert" in self.targets and not {Precision.FP32, Precision.INT8}.intersection(self.precisions):
-            raise ConfigError("expected fp32 or int8 among the precisions for litert, found neither; add one")
+        for target in self.targets:
+            if not computes(target, self.precisions):
+                raise ConfigError(
+                    f"expected a precision out of {', '.join(p.value for p in _COMPUTED[target])} for {target}, found "
+                    f"{', '.join(p.value for p in self.precisions)}; add one, or leave {target} out"
+                )
         if self.excluded and not set(CALIBRATED).intersection(self.precisions):
             raise ConfigError(
                 f"expected a precision out of {', '.join(p.value for p in CALIBRATED)} beside --exclude, found "

@@ -18,7 +18,7 @@ from quillrt.runtime.tensorrt_api import FAMILIES
 from quillrt.runtime.trt_build import BuiltEngine
 
 from .graphs import LITERT, File
-from .macs import by_datatype
+from .macs import Computed, by_datatype
 
 LEAST_SHARE = 0.9  # of the multiply-adds that a graph types so
 
@@ -80,17 +80,12 @@ def all_targets() -> tuple[str, ...]:
     return ("onnxruntime-cpu", *(() if why_unavailable(LITERT) else (LITERT,)), *buildable())
 
 
-def attest(graph: bytes, built: BuiltEngine, precision: str) -> tuple[dict[str, int], float]:
-    """Return what the kernels multiply in, and the share that is in ``precision`` of what the graph types so.
-
-    Returns:
-        Multiply-adds of one image by datatype, ``unknown`` for nodes that no kernel names, empty where the builder
-        lists none; and a share, 0..1.
-    """
+def attest(graph: bytes, built: BuiltEngine, precision: str) -> Computed:
+    """Return what the kernels multiply in, nothing where the builder lists none."""
     import onnx
 
     if not built.layers:
-        return {}, 0.0
+        return Computed({}, 0.0, ())
     datatypes = {node: layer.datatype for layer in built.layers if layer.is_product for node in layer.nodes}
     return by_datatype(onnx.load_from_string(graph), datatypes, precision)
 
@@ -103,11 +98,10 @@ def _file(graph: Entry, data: bytes, built: BuiltEngine, least_share: float) -> 
     """
     assert graph.precision is not None  # noqa: S101 - typed graphs have one
     precision = graph.precision.value
-    macs, share = attest(data, built, precision)
-    if macs and share < least_share:
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in macs.items())
+    computed = attest(data, built, precision)
+    if computed.macs and computed.share < least_share:
         raise BuildError(
             f"expected {built.family} to build {least_share:.0%} of the multiply-adds of {graph.path} in {precision}, "
-            f"found {share:.0%}: {kinds}; leave {precision} out for this target, or give --allow-fallback"
+            f"found {computed}; leave {precision} out for this target, or give --allow-fallback"
         )
-    return engine_file(graph, built, macs=macs)
+    return engine_file(graph, built, macs=computed.macs)

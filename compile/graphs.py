@@ -55,7 +55,7 @@ def typed_graphs(
 
     Raises:
         CalibrationError: ``table`` lacks an activation.
-        ConfigError: a name in ``excluded`` is none of a node that could be quantized.
+        ConfigError: a name in ``excluded`` is none of a node that could be quantized, or nothing else is left to be.
         ExportError: a pass made a graph that is not valid ONNX, fp8 in a graph too old for it, or a node that LiteRT
             does not get.
     """
@@ -80,6 +80,11 @@ def typed_graphs(
     if table is not None:
         for name, precision, recipe, backends, builders in wanted:
             typed, taken = quantize(source.graph, table.ranges, recipe, excluded)
+            if excluded and not any(decision.quantized for decision in taken):
+                raise ConfigError(
+                    f"expected a node that {precision.value} computes, found all of them excluded or refused; "
+                    f"take an --exclude back, or leave {precision.value} out"
+                )
             if precision is Precision.MIXED:
                 typed = to_fp16(typed)
             files.append(_file(typed, name, precision, backends, builders, table))

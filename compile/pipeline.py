@@ -96,11 +96,14 @@ def compile_bundle(
         choice = replace(choice, note="; ".join(filter(None, (choice.note, left_out))))
         files = [(entry, data) for entry, data in files if _is_kept(entry, choice.chosen.precision)]
     kept = {entry.path for entry, _ in files}
-    faults = [f"{v.path} on {v.backend}: {v.fault}" for v in verdicts if v.fault and v.path in kept]
-    if faults:
+    at_fault = [v for v in verdicts if v.fault and v.path in kept]
+    if at_fault:
+        calibrate = (
+            "try another --method or more --samples, or " if _is_calibrated(v.precision for v in at_fault) else ""
+        )
         raise AccuracyError(
-            f"expected every file to keep the FP32 graph's accuracy, but {'; '.join(faults)}; "
-            "try another --method or more --samples, or leave that precision out"
+            "expected every file to keep the FP32 graph's accuracy, but "
+            f"{'; '.join(f'{v.path} on {v.backend}: {v.fault}' for v in at_fault)}; {calibrate}leave that precision out"
         )
     report = {
         "config": asdict(config),

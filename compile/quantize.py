@@ -234,13 +234,13 @@ class _Quantizer:
             offset = np.broadcast_to(offset.reshape(-1), (channels,)) if offset.size in (1, channels) else None
         # An int32 bias counts steps of activation scale x weight scale: a channel of tiny weights and a large bias
         # needs larger steps, in which its weights vanish as they would beside that bias anyway.
-        least = 0.0 if offset is None else np.abs(offset) / (self._activations[activation] * np.iinfo(np.int32).max)
+        limit, step = np.iinfo(np.int32).max, self._activations[activation]
+        least = 0.0 if offset is None else np.abs(offset.astype(np.float64)) / (step * limit)
         steps, scale = quantize_weight(self._constants[weight], axis, self._recipe.weights, least)
         node.input[1] = self._dequantize(f"{node.name}.weight", steps, scale, axis)
         if offset is not None:
-            unit = np.float32(self._activations[activation]) * scale
+            unit = np.float32(step) * scale
             counts = np.rint(offset.astype(np.float64) / unit)
-            limit = np.iinfo(np.int32).max
             node.input[2] = self._dequantize(
                 f"{node.name}.bias", np.clip(counts, -limit, limit).astype(np.int32), unit, 0
             )

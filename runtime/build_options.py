@@ -11,6 +11,7 @@ from .errors import ConfigError
 HARDWARE_COMPATIBILITY = {"ampere-plus": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
 VERBOSITY = {"detailed": "DETAILED", "layer-names": "LAYER_NAMES_ONLY", "none": "NONE"}
 _LEVELS = range(6)
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1  # what TensorRT's bindings take without an error of their own
 
 Shape = tuple[int, ...]
 
@@ -34,6 +35,8 @@ class Profile:
         ordered = all(1 <= a <= b <= c for a, b, c in zip(*shapes, strict=False))
         if len({len(shape) for shape in shapes}) != 1 or not self.smallest or not ordered:
             raise ConfigError(f"expected shapes with 1 <= MIN <= OPT <= MAX, found {self}; give 1:8:64 if in doubt")
+        if max(self.largest) > _INT32:
+            raise ConfigError(f"expected sizes up to {_INT32:,}, found {self}; give less")
 
     @classmethod
     def parse(cls, text: str) -> Profile:
@@ -94,8 +97,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if not self.profiles:
             raise ConfigError("expected at least one profile, found none; give --shapes 1:8:64")
-        if self.workspace_bytes is not None and self.workspace_bytes < 1:
-            raise ConfigError(f"expected a positive workspace in bytes, found {self.workspace_bytes}")
+        if self.workspace_bytes is not None and not 1 <= self.workspace_bytes <= _INT64:
+            raise ConfigError(f"expected a workspace of 1 to {_INT64:,} bytes, found {self.workspace_bytes:,}")
         if self.optimization_level is not None and self.optimization_level not in _LEVELS:
             raise ConfigError(f"expected an optimization level from 0 to 5, found {self.optimization_level}")
         if self.hardware_compatibility not in (None, *HARDWARE_COMPATIBILITY):
@@ -108,8 +111,11 @@ class BuildOptions:
         if self.gpu_fallback and self.dla_core is None:
             raise ConfigError("expected --dla-core beside --gpu-fallback, found none; name the core or leave it out")
         for name, value in (("DLA core", self.dla_core), ("number of auxiliary streams", self.max_aux_streams)):
-            if value is not None and value < 0:
-                raise ConfigError(f"expected a {name} of 0 or more, found {value}")
+            if value is not None and not 0 <= value <= _INT32:
+                raise ConfigError(f"expected a {name} of 0 to {_INT32:,}, found {value}")
+        capabilities = self.compute_capabilities or ()
+        if len(set(capabilities)) < len(capabilities):
+            raise ConfigError(f"expected each compute capability once, found {', '.join(capabilities)}; leave one out")
 
     @property
     def changed(self) -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from .files import write_bytes
 
 _MOST_BYTES = 2**30  # of all that is kept; what was not used for longest goes first
 _DIGEST_BYTES = hashlib.sha256().digest_size
+_FINGERPRINT = re.compile("[0-9a-f]{64}")  # what our files are called; the folder may hold a user's own
 
 
 class Cache:
@@ -59,9 +62,10 @@ class Cache:
     def _read(path: Path) -> bytes | None:
         try:
             content = path.read_bytes()
-            path.touch()
         except OSError:
             return None
+        with suppress(OSError):  # what another user put there can be read, not touched
+            path.touch()
         digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         return data if hashlib.sha256(data).digest() == digest else None
 
@@ -78,7 +82,8 @@ NO_CACHE = Cache()
 
 
 def _make_room(folder: Path) -> None:
-    newest_first = sorted(((f.stat(), f) for f in folder.iterdir() if f.is_file()), key=lambda pair: -pair[0].st_mtime)
+    ours = [file for file in folder.iterdir() if _FINGERPRINT.fullmatch(file.name) and file.is_file()]
+    newest_first = sorted(((file.stat(), file) for file in ours), key=lambda pair: -pair[0].st_mtime)
     total = 0
     for found, file in newest_first:
         total += found.st_size

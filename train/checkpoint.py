@@ -59,6 +59,10 @@ class Checkpoint:
         try:
             with seeded(0):  # the fresh weights are overwritten; the caller's random numbers stay as they were
                 module = build_model(self.model, len(self.spec.labels), preprocessing.height, preprocessing.width)
+            kinds = {name: tensor.is_floating_point() for name, tensor in module.state_dict().items()}
+            for name, tensor in self.weights.items():
+                if tensor.is_floating_point() != kinds.get(name, tensor.is_floating_point()):
+                    raise SpecError(f"{name} is {tensor.dtype}")  # loading would convert it in silence
             module.load_state_dict(self.weights, strict=True)
         except (QuillError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]

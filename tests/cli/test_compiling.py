@@ -209,6 +209,11 @@ def test_sensitivity_ranks_the_nodes_and_draws_them(quillrt, model, options, tmp
 
 def test_a_node_left_out_stays_in_fp32(quillrt, model, options, tmp_path) -> None:
     path = tmp_path / "out.quill"
+    graph = onnx.load(model)
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "eye"))
+    graph.graph.node[-1].output[0] = "before"
+    graph.graph.node.append(onnx.helper.make_node("MatMul", ["before", "eye"], [graph.graph.output[0].name], "last"))
+    onnx.save(graph, model)
     _, out, _ = quillrt("sensitivity", model, *options, "--samples", 16, "-o", tmp_path / "bars.png", "--json")
     node = json.loads(out)["nodes"][0]["node"]
     arguments = ["--samples", 16, "--target", "onnxruntime-cpu", "--exclude", node, "-o", path]
@@ -303,8 +308,14 @@ def test_the_same_command_gives_the_same_graphs_in_another_process(stand_in_fold
         ),
         (
             ("compile", "MODEL", "--target", "litert", "--precision", "bf16"),
-            "expected fp32 or int8 among the precisions",
+            "expected a precision out of fp32, int8 for litert, found bf16",
         ),
+        (
+            ("compile", "MODEL", "--target", "openvino", "--precision", "fp16"),
+            "expected a precision out of fp32, int8 for openvino, found fp16",
+        ),
+        (("compile", "MODEL", "--labels", "a,b,,d"), "expected different names between commas"),
+        (("compile", "MODEL", "--labels", ""), "expected different names between commas"),
         (("finetune", "MODEL", "--qat-target", "litert"), "expected --qat beside"),
     ],
 )

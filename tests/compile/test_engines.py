@@ -43,13 +43,19 @@ def int8(classifier) -> bytes:
     ],
 )
 def test_multiply_adds_by_datatype(int8, datatypes, macs, share) -> None:
-    assert attest(int8, built(**datatypes), "int8") == (macs, pytest.approx(share))
+    assert attest(int8, built(**datatypes), "int8")[:2] == (macs, pytest.approx(share))
 
 
 def test_what_the_graph_leaves_in_fp32_is_no_fallback(classifier) -> None:
     typed, _ = quantize(clean(classifier), RANGES, TENSORRT, excluded={"Conv"})
-    macs, share = attest(typed.SerializeToString(), built(Conv="fp32", Gemm="int8"), "int8")
-    assert (macs, share) == ({"fp32": CONV, "int8": GEMM}, 1)
+    computed = attest(typed.SerializeToString(), built(Conv="fp32", Gemm="int8"), "int8")
+    assert computed == ({"fp32": CONV, "int8": GEMM}, 1, ())
+
+
+def test_what_falls_back_is_named(int8) -> None:
+    computed = attest(int8, built(Conv="int8", Gemm="fp32"), "int8")
+    assert computed.strays == ("Gemm",)
+    assert f"(int8 {CONV:,}, fp32 {GEMM:,}), not so Gemm" in str(computed)
 
 
 def test_all_of_an_fp16_graph_counts(classifier) -> None:
@@ -64,7 +70,9 @@ def test_a_builder_that_lists_no_kernels_attests_nothing(int8) -> None:
 def test_an_engine_in_another_precision_is_refused_unless_allowed(int8, monkeypatch) -> None:
     monkeypatch.setattr(native, "build_engine", lambda *given: built(Conv="fp32", Gemm="int8"))
     graph = entry_for(int8, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt-rtx",))
-    with pytest.raises(BuildError, match=r"90% of .* in int8, found 8%: fp32 1,296, int8 108; .*--allow-fallback"):
+    with pytest.raises(
+        BuildError, match=r"90% of .* in int8, found 8% \(fp32 1,296, int8 108\), not so Conv; .*--allow-fallback"
+    ):
         build_engines([graph], [Precision.INT8], ["tensorrt-rtx"])
     ((entry, _),), layers = build_engines([graph], [Precision.INT8], ["tensorrt-rtx"], least_share=0)
     assert entry.built_for["macs"] == {"fp32": CONV, "int8": GEMM}

@@ -14,6 +14,7 @@ from quillrt.calibration.samples import sample_hashes
 from quillrt.compile import answers, pipeline, ranges
 from quillrt.compile.config import PRECISIONS, CompileConfig
 from quillrt.compile.pipeline import compile_bundle
+from quillrt.compile.quantize import QUANTIZABLE
 from quillrt.compile.ranges import Images, calibrate_source
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session
@@ -67,6 +68,13 @@ def test_a_bundle_holds_what_was_asked_for(source, images, tmp_path) -> None:
     assert 0.9 < int8.agreement <= 1
     report = json.loads(bundle.files["report.json"])
     assert [n["quantized"] for n in report["nodes"]["model.int8.tensorrt.onnx"]] == [True, True]
+
+
+def test_nothing_left_for_int8_is_refused(source, images, tmp_path) -> None:
+    nodes = tuple(node.name for node in source.graph.graph.node if node.op_type in QUANTIZABLE)
+    with pytest.raises(ConfigError, match="expected a node that int8 computes, found all of them excluded"):
+        compile_bundle(source, images, CompileConfig(samples=50, excluded=nodes), tmp_path / "model.quill")
+    assert not (tmp_path / "model.quill").exists()
 
 
 def test_litert_models_are_files_of_the_bundle_and_judged_like_others(source, images, tmp_path) -> None:

@@ -177,6 +177,12 @@ def test_excluded_nodes_stay_as_they_are(classifier) -> None:
     assert list(conv.input) == ["image", "conv.weight", "conv.bias"]
 
 
+def test_steps_so_large_that_float32_cannot_count_biases_by_them_warn_of_nothing(classifier) -> None:
+    typed, _ = quantize(clean(classifier), dict.fromkeys(RANGES, (0.0, 1e33)), CPU)
+    scales = [numpy_helper.to_array(t) for t in typed.graph.initializer if t.name.endswith("weight.scale")]
+    assert all(np.isfinite(scale).all() and (scale > 0).all() for scale in scales)
+
+
 def test_a_node_to_exclude_that_is_none(classifier) -> None:
     with pytest.raises(ConfigError, match="out of Conv, Gemm, found Relu, conv1; quillrt inspect"):
         quantize(clean(classifier), RANGES, TENSORRT, excluded=("conv1", "Relu"))

@@ -30,13 +30,16 @@ def test_what_are_no_shapes_is_refused(text):
     ("settings", "phrase"),
     [
         ({"profiles": ()}, "at least one profile"),
-        ({"workspace_bytes": 0}, "positive workspace"),
+        ({"workspace_bytes": 0}, "a workspace of 1 to"),
+        ({"workspace_bytes": 2**63}, "a workspace of 1 to"),
+        ({"max_aux_streams": 2**31}, "auxiliary streams of 0 to"),
+        ({"compute_capabilities": ("8.9", "8.9")}, r"each compute capability once, found 8\.9, 8\.9"),
         ({"optimization_level": 6}, "from 0 to 5, found 6"),
         ({"hardware_compatibility": "turing"}, "out of ampere-plus, same-compute-capability, found 'turing'"),
         ({"verbosity": "loud"}, "out of detailed, layer-names, none, found 'loud'"),
         ({"gpu_fallback": True}, "expected --dla-core beside --gpu-fallback"),
-        ({"dla_core": -1}, "DLA core of 0 or more"),
-        ({"max_aux_streams": -1}, "auxiliary streams of 0 or more"),
+        ({"dla_core": -1}, "DLA core of 0 to"),
+        ({"max_aux_streams": -1}, "auxiliary streams of 0 to"),
     ],
 )
 def test_settings_out_of_range(settings, phrase):

@@ -73,10 +73,27 @@ def test_a_folder_beside_the_files_is_left_alone(monkeypatch, tmp_path, maker):
     monkeypatch.setattr(module, "_MOST_BYTES", 1)
     (tmp_path / "engines").mkdir()
     os.utime(tmp_path / "engines", (0, 0))
-    (tmp_path / "old").write_bytes(b"old")
-    os.utime(tmp_path / "old", (0, 0))
     Cache(tmp_path).made(maker, "a")
     assert [path.name for path in tmp_path.iterdir()] == ["engines"]
+
+
+def test_what_is_not_ours_stays(monkeypatch, tmp_path, maker):
+    monkeypatch.setattr(module, "_MOST_BYTES", 1)
+    (tmp_path / "thesis.tar").write_bytes(b"old")
+    os.utime(tmp_path / "thesis.tar", (0, 0))
+    Cache(tmp_path).made(maker, "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tar"]
+
+
+def test_what_can_be_read_but_not_touched_is_taken(monkeypatch, tmp_path, maker):
+    Cache(tmp_path).made(maker, "a")
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(type(tmp_path), "touch", refuse)
+    assert Cache(tmp_path).made(maker, "a") == b"engine"
+    assert maker.calls == 1
 
 
 def test_where_it_lies(monkeypatch, tmp_path):

@@ -102,6 +102,14 @@ def test_pickle_is_refused(tmp_path, untrained):
         load_checkpoint(path)
 
 
+def test_whole_numbers_are_no_weights(tmp_path, untrained):
+    path = tmp_path / "model.safetensors"
+    whole = {name: tensor.to(torch.int8) for name, tensor in untrained.weights.items()}
+    save_checkpoint(path, replace(untrained, weights=whole))
+    with pytest.raises(CheckpointError, match=r"is torch\.int8"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"quillrt": "{"}, {"quillrt": "[]"}, {"quillrt": "{}"}])
 def test_foreign_safetensors(tmp_path, untrained, metadata):
     path = tmp_path / "model.safetensors"
