@@ -90,8 +90,8 @@ def build_options(chosen: dict[str, Any]) -> BuildOptions:
     settings = {name: chosen[name] for name in BUILD}
     shapes, workspace = settings["profiles"], settings["workspace_bytes"]
     settings["profiles"] = tuple(map(Profile.parse, shapes)) if shapes else DEFAULTS.profiles
-    if workspace is not None and not math.isfinite(workspace):
-        raise ConfigError(f"expected a --workspace in MiB, found {workspace}")
+    if workspace is not None and not 0 < workspace < math.inf:
+        raise ConfigError(f"expected a --workspace above 0 MiB, found {workspace}")
     settings["workspace_bytes"] = None if workspace is None else round(workspace * _MIB)
     settings["compute_capabilities"] = tuple(settings["compute_capabilities"] or ()) or None
     return BuildOptions(**settings)

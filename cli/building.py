@@ -36,7 +36,7 @@ def build(
 ) -> None:
     """Build engines of a bundle's graphs for this device; run takes them from the cache, or from the bundle."""
     from quillrt.runtime.bundle import Bundle
-    from quillrt.runtime.bundle_writer import with_files, write_bundle
+    from quillrt.runtime.bundle_writer import add_files
     from quillrt.runtime.native import builder_here, built_engine, engine_file, graphs_to_build
     from quillrt.runtime.precision import Precision
 
@@ -49,7 +49,8 @@ def build(
     opened = Bundle.open(bundle.path)
     family = builder_here(backend)
     files, rows = [], []
-    for graph in graphs_to_build(opened, family, [Precision.parse(name) for name in precision or ()]):
+    precisions = [Precision.parse(name) for name in dict.fromkeys(precision or ())]
+    for graph in graphs_to_build(opened, family, precisions):
         note(f"{graph.path}: building for {family}", quiet)
         with phase_bars(quiet) as phases:
             built, built_now = built_engine(
@@ -69,9 +70,7 @@ def build(
             }
         )
     if write:
-        manifest = opened.manifest
-        held = with_files(opened, files)
-        write_bundle(bundle.path, manifest.model, manifest.source, held, manifest.preferred, manifest.confidence)
+        add_files(opened, files)
     if as_json:
         print_json({"bundle": str(bundle), "written": write, "engines": rows})
         return

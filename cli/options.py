@@ -21,6 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_NOT_IN_A_FILE = ("config", "debug", "help")
 _debug = False
 
 
@@ -53,14 +54,34 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
         table = table.get(context.info_name or "", {})
         if not isinstance(table, dict):
             raise typer.BadParameter(f"expected a table [{verb}] in {value}, found {context.info_name} = {table!r}")
-    names = {name.lstrip("-"): p.name or "" for p in ctx.command.params for name in p.opts}
-    unknown = sorted(set(table) - set(names))
+    options = {name.lstrip("-"): p for p in ctx.command.params for name in p.opts if p.name not in _NOT_IN_A_FILE}
+    unknown = sorted(set(table) - set(options))
     if unknown:
         raise typer.BadParameter(
-            f"[{verb}] in {value} has {', '.join(unknown)}; it may have {', '.join(sorted(names))}"
+            f"[{verb}] in {value} has {', '.join(unknown)}; it may have {', '.join(sorted(options))}"
         )
-    ctx.default_map = {names[key]: setting for key, setting in table.items()}
+    try:
+        ctx.default_map = {options[key].name or "": _as_typed(key, options[key], s) for key, s in table.items()}
+    except ConfigError as error:
+        raise typer.BadParameter(f"[{verb}] in {value}: {error}") from error
     return value
+
+
+def _as_typed(key: str, option: Any, setting: Any) -> Any:
+    """Return what stands in a file as it would on the command line: click takes 1.5 and true for 1 where it wants 1.
+
+    Raises:
+        ConfigError: it cannot stand there.
+    """
+    if getattr(option, "is_flag", False):
+        if not isinstance(setting, bool):
+            raise ConfigError(f"expected {key} = true or false, found {setting!r}")
+        return setting
+    several = getattr(option, "multiple", False)
+    values = setting if several and isinstance(setting, list) else [setting]
+    if any(isinstance(each, list | dict) for each in values):
+        raise ConfigError(f"expected one value of {key}, found {setting!r}")
+    return [str(each) for each in values] if several else str(setting)
 
 
 def _below_root(ctx: typer.Context) -> list[Any]:

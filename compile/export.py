@@ -50,6 +50,11 @@ def export_checkpoint(checkpoint: Checkpoint) -> onnx.ModelProto:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):  # which the exporter takes for a fault of the network
+                raise KeyboardInterrupt from error
+            cause = cause.__cause__ or cause.__context__
         what = " ".join(_COLOUR.sub("", str(error)).split())[:300]
         raise ExportError(f"torch {torch.__version__} cannot export {checkpoint.model!r}: {what}") from error
     if program is None:

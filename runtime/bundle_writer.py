@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .bundle import MANIFEST, Bundle
 from .confidence import AS_IT_IS, Confidence
+from .errors import BundleError
 from .files import written_whole
 from .manifest import Entry, Manifest
 from .spec import ModelSpec
@@ -23,11 +27,43 @@ def entry_for(data: bytes, path: str, kind: str, **facts: Any) -> tuple[Entry, b
     return Entry(path, kind, hashlib.sha256(data).hexdigest(), len(data), **facts), data
 
 
-def with_files(bundle: Bundle, files: Sequence[tuple[Entry, bytes]]) -> list[tuple[Entry, bytes]]:
-    """Return the files of ``bundle`` with ``files``, in place of those of the same path."""
-    replaced = {entry.path for entry, _ in files}
-    kept = [(entry, bundle.read(entry)) for entry in bundle.entries if entry.path not in replaced]
-    return [*kept, *files]
+def add_files(bundle: Bundle, files: Sequence[tuple[Entry, bytes]]) -> None:
+    """Put ``files`` into the bundle where it lies, in place of those of the same path.
+
+    Others may do so at the same time: what they added since ``bundle`` was read stays.
+
+    Raises:
+        BundleError: another bundle has taken its place.
+        OSError: it cannot be written; it is as it was.
+    """
+    with _alone(bundle.path):
+        now = Bundle.open(bundle.path)
+        if _graphs(now) != _graphs(bundle):
+            raise BundleError(
+                f"expected {bundle.path} as it was read, found another bundle in its place; do the same with that one"
+            )
+        replaced = {entry.path for entry, _ in files}
+        kept = [(entry, now.read(entry)) for entry in now.entries if entry.path not in replaced]
+        manifest = now.manifest
+        write_bundle(
+            now.path, manifest.model, manifest.source, [*kept, *files], manifest.preferred, manifest.confidence
+        )
+
+
+def _graphs(bundle: Bundle) -> dict[str, str]:
+    return {entry.path: entry.sha256 for entry in bundle.entries if entry.kind == "onnx"}
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep others from adding; writing replaces the file, so that a lock got late may be of one that is gone."""
+    while True:
+        with path.open("rb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return
 
 
 def write_bundle(
@@ -49,8 +85,11 @@ def write_bundle(
         confidence: see ``Manifest``.
 
     Raises:
+        BundleError: two files have one name.
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
+    if len({entry.path for entry, _ in files}) < len(files):
+        raise BundleError(f"expected files of different names for {path}, found a name twice; leave one out")
     manifest = Manifest(model, source, tuple(entry for entry, _ in files), preferred or {}, confidence)
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
     with written_whole(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:

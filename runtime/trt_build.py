@@ -238,7 +238,7 @@ def _set_compute_capabilities(tensorrt: TensorRT, network: Any, config: Any, opt
         since = SINCE[Precision.FP8] if _has_fp8(tensorrt, network) else 0
         chosen = tuple(c for c in _PORTABLE if c in members and float(c) >= since)
     if not chosen or not set(chosen) <= set(members):
-        raise ConfigError(f"{tensorrt} builds for compute capability {', '.join(members)}; found {chosen}")
+        raise ConfigError(f"{tensorrt} builds for compute capability {', '.join(members)}; found {', '.join(chosen)}")
     config.num_compute_capabilities = len(chosen)
     for index, capability in enumerate(chosen):
         if not config.set_compute_capability(members[capability], index):

@@ -49,7 +49,10 @@ class TimingCache:
     def __init__(self, path: Path, tensorrt: TensorRT, config: Any) -> None:
         self._path, self._config = path, config
         if not tensorrt.times_kernels:
-            raise ConfigError(f"{tensorrt} has no use for a timing cache: its kernels are compiled on the device")
+            raise ConfigError(
+                f"{tensorrt} has no use for a timing cache: its kernels are compiled on the device; "
+                "leave --timing-cache out"
+            )
         with self._locked():  # tells now, rather than after the build, whether it can be written
             known = self._read()
         # A damaged file, or one of another version: TensorRT refuses it, and this build begins a new one.

@@ -118,6 +118,12 @@ def test_any_title_rate_and_names_read_back_the_same(tmp_path_factory, title, ra
         ("verb = 3\n", "found verb = 3"),
         ("[verb]\nrate = 'fast'\n", "'--rate'"),
         ("[verb]\nrate = -1\n", "'--rate'"),
+        ("[verb]\nseed = 1.5\n", "'1.5' is not a valid int"),
+        ("[verb]\nrate = true\n", "'True' is not a valid float"),
+        ("[verb]\nseed = 1979-05-27\n", "'1979-05-27' is not a valid int"),
+        ("[verb]\njson = 'yes'\n", "expected json = true or false, found 'yes'"),
+        ("[verb]\nseed = [1, 2]\n", "expected one value of seed, found [1, 2]"),
+        ("[verb]\nconfig = 'other.toml'\n", "has config; it may have"),
         ("[verb\n", "expected a TOML file"),
         (b"\xff\xfe", "expected a TOML file"),
     ],
@@ -128,6 +134,10 @@ def test_a_wrong_config_is_wrong_usage(config, text, phrase):
     assert result.exit_code == 2
     assert result.stdout == ""
     assert phrase in result.stderr.replace("│", "").replace("\n", " ")
+
+
+def test_one_value_of_an_option_that_takes_several(config):
+    assert json.loads(invoke("x", "--config", config("[verb]\nname = 'ab'\n")).stdout)[1] == ["ab"]
 
 
 def test_a_missing_config_is_wrong_usage(tmp_path):

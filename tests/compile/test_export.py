@@ -56,3 +56,15 @@ def test_the_graph_answers_as_eager_does(checkpoint, graph, batch) -> None:
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoint, graph) -> None:
     again = export_checkpoint(checkpoint)
     assert again.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
+
+
+def test_an_interrupt_is_no_fault_of_the_network(checkpoint, monkeypatch) -> None:
+    def interrupted(*given, **options):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise torch.onnx.errors.OnnxExporterError("cannot export") from error
+
+    monkeypatch.setattr(torch.onnx, "export", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_checkpoint(checkpoint)
