@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import BundleError
 from .manifest import Entry, Manifest
+from .onnx_bytes import check_self_contained
 
 MANIFEST = "manifest.json"
 
@@ -44,7 +45,8 @@ class Bundle:
         """Read and check a bundle whole.
 
         Raises:
-            BundleError: no file, no zip, a truncated one, a newer schema, a file missing, unknown or changed.
+            BundleError: no file, no zip, a truncated one, a newer schema, a file missing, unknown or changed, a graph
+                that names something outside of itself.
         """
         files = _read_zip(path)
         try:
@@ -68,6 +70,11 @@ class Bundle:
                     f"{path}: {entry.path} should have sha256 {entry.sha256[:12]}…, but has {digest[:12]}…; "
                     "the file was changed or damaged: copy it or make it again"
                 )
+            if entry.kind == "onnx":
+                try:
+                    check_self_contained(files[entry.path])
+                except BundleError as error:
+                    raise BundleError(f"{path}: {entry.path}: {error}") from error
         return cls(path, manifest, files, hashlib.sha256(text).hexdigest())
 
 

@@ -15,6 +15,8 @@ from .spec import ModelSpec
 SCHEMA = 1
 _CAPABILITY = re.compile(r"\d+\.\d+\+?")  # with a plus: that one and later
 KINDS = ("onnx", "engine", "program", "calibration", "report")
+# Who opens engines and programs. All others open graphs, and only what is called a graph is looked through as one.
+_NATIVE = frozenset({"tensorrt", "tensorrt-rtx", "litert", "pytorch", "pytorch-aot"})
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ class Entry:
             raise BundleError(
                 f"manifest entry {entry.path}: expected a kind out of {', '.join(KINDS)}, found {entry.kind!r}"
             )
+        openers = _NATIVE if entry.kind in ("engine", "program") else frozenset()
+        if entry.kind != "onnx" and (entry.typed_for or not openers.issuperset(entry.backends)):
+            named = ", ".join((*entry.backends, *entry.typed_for))
+            raise BundleError(f"manifest entry {entry.path}: no file of the kind {entry.kind} is for {named}")
         return entry
 
 

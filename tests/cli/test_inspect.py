@@ -12,6 +12,7 @@ from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import character_spec
 
+GRAPH = b"\x3a\x00\x32\xfb\x07" + b"g" * 1019  # an empty graph and its description: 1024 bytes
 LABELS = ("[", "]", "[bold]", ":", ":smile:", "é")  # what a table drawer would like to interpret
 
 
@@ -27,7 +28,7 @@ def bundle(tmp_path):
             backends=("tensorrt",),
             measured=measured,
         ),
-        entry_for(b"g" * 1024, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt",)),
+        entry_for(GRAPH, "model.int8.onnx", "onnx", precision=Precision.INT8, typed_for=("tensorrt",)),
         entry_for(b"{}", "report.json", "report"),
     ]
     write_bundle(
@@ -62,7 +63,7 @@ def test_inspect_as_json_is_the_manifest_and_its_fingerprint(quillrt, bundle):
     assert found["model"]["labels"] == list(LABELS)
     assert found["model"]["preprocessing"]["denoise"] == ["median", "levels"]
     assert [entry["sha256"] for entry in found["entries"]] == [
-        hashlib.sha256(data).hexdigest() for data in (b"e" * 2048, b"g" * 1024, b"{}")
+        hashlib.sha256(data).hexdigest() for data in (b"e" * 2048, GRAPH, b"{}")
     ]
 
 

@@ -122,7 +122,9 @@ def test_warm_up_inputs_are_the_preprocessed_images(quadrants_bundle, quadrants,
 def test_a_model_of_a_fixed_batch_is_not_batched(bundle_of, quadrants, read_triton_config):
     spec = quadrants.spec
     image, logits = replace(spec.input, shape=(2, 1, 8, 8)), replace(spec.output, shape=(2, 4))
-    graph = entry_for(b"graph", "model.fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cpu",))
+    graph = entry_for(
+        quadrants.onnx, "model.fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cpu",)
+    )
     bundle = bundle_of(graph, spec=replace(spec, inputs=(image,), outputs=(logits,)))
     made = deploy(bundle, "q", serving=Serving(kind="cpu"), images=[("a", np.zeros((8, 8), np.uint8))])
     config = read_triton_config(made.shared["config.pbtxt"].decode())

@@ -20,10 +20,10 @@ from quillrt.runtime.session import SessionOptions
 
 @pytest.fixture
 def bundle(quadrants, tmp_path):
-    """A bundle as `quillrt compile` lays it out; only the FP32 graph is one."""
+    """A bundle as `quillrt compile` lays it out; only the FP32 graph computes, the others are empty."""
 
     def entry(name, precision, *backends, kind="onnx", **facts):
-        data = quadrants.onnx if name == "fp32.onnx" else name.encode()
+        data = quadrants.onnx if name == "fp32.onnx" else b"\x3a\x00" if kind == "onnx" else name.encode()
         return entry_for(data, name, kind, precision=precision, backends=backends, **facts)
 
     engine = {"kind": "engine", "built_for": {"tensorrt": "10.3.0", "compute_capabilities": ["8.7"]}}
