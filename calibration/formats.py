@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quillrt.runtime.errors import CalibrationError
-from quillrt.runtime.files import write_bytes
+from quillrt.runtime.files import read_bounded, write_bytes
 from quillrt.runtime.spec import ModelSpec
 from quillrt.runtime.versions import versions
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HEADER = "TRT-100300-EntropyCalibration2"  # the version of JetPack 6 and the calibrator that TensorRT advises
 _TENSORRT_LINE = re.compile(r"(.+): ([0-9a-f]{8})")
 _LARGEST_LEVEL = 127
+_MOST_BYTES = 2**24  # a hundred bytes a tensor
 
 
 def to_tensorrt_cache(ranges: Mapping[str, Range]) -> bytes:
@@ -133,7 +134,7 @@ def imported(path: Path, model: onnx.ModelProto, spec: ModelSpec) -> Calibration
     """
     check_format(path)
     try:
-        found = _READERS[path.suffix](path.read_bytes())
+        found = _READERS[path.suffix](read_bounded(path, _MOST_BYTES))
     except OSError as error:
         raise CalibrationError(
             f"expected calibration ranges at {path}, but {error.strerror}; check the path"

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from quillrt.runtime.errors import CalibrationError, QuillError
-from quillrt.runtime.files import write_text
+from quillrt.runtime.files import read_bounded, write_text
 from quillrt.runtime.preprocessing import Preprocessing
+from quillrt.runtime.strict_json import MOST_BYTES, read_json
+from quillrt.runtime.typed import NUMBER, checked, each_checked
 
 from .methods import METHODS
 
@@ -105,13 +107,15 @@ class CalibrationTable:
             CalibrationError: no file, no JSON, a newer schema, a field missing, or a range that is none.
         """
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(read_bounded(path, MOST_BYTES))
         except OSError as error:
             raise CalibrationError(
                 f"expected a calibration table at {path}, but {error.strerror}; quillrt calibrate makes one"
             ) from error
-        except (ValueError, RecursionError) as error:
-            raise CalibrationError(f"expected a calibration table in JSON, but {path}: {error}") from error
+        except ValueError as error:
+            raise CalibrationError(
+                f"expected a calibration table in JSON, but {path}: {error}; get it again"
+            ) from error
         return cls._from_json(data, path)
 
     @classmethod
@@ -126,14 +130,14 @@ class CalibrationTable:
                     **data,
                     "ranges": {name: _pair(tensor.pop("range")) for name, tensor in tensors.items()},
                     "observed": {
-                        name: Observed(**{**tensor, "counts": tuple(tensor["counts"])})
+                        name: Observed(**{**tensor, "counts": each_checked(tensor["counts"], int, "counts", "a count")})
                         for name, tensor in tensors.items()
                         if tensor
                     },
-                    "samples": _texts(data["samples"]),
-                    "trained": _texts(data.get("trained", [])),
-                    "tools": {str(name): str(version) for name, version in data["tools"].items()},
-                    **{name: str(data[name]) for name in ("method", "dataset", "model_sha256")},
+                    "samples": each_checked(data["samples"], str, "samples", "a sample"),
+                    "trained": each_checked(data.get("trained", []), str, "trained", "a name"),
+                    "tools": {name: checked(version, str, name) for name, version in data["tools"].items()},
+                    **{name: checked(data[name], str, name) for name in ("method", "dataset", "model_sha256")},
                     "preprocessing": Preprocessing.from_json(data["preprocessing"]),
                 }
             )
@@ -152,9 +156,7 @@ class CalibrationTable:
         if table.percentile is not None:
             numbers.append(table.percentile)
         counts = [count for seen in table.observed.values() for count in seen.counts]
-        if not all(isinstance(each, int | float) and math.isfinite(each) for each in numbers) or not all(
-            isinstance(count, int) and count >= 0 for count in counts
-        ):
+        if not all(type(each) in NUMBER and math.isfinite(each) for each in numbers) or min(counts, default=0) < 0:
             raise CalibrationError(
                 f"{path}: expected finite numbers as percentile and of what was observed, and whole counts of 0 or "
                 "more; calibrate again"
@@ -190,12 +192,5 @@ def _compact(value: object) -> str:
 
 
 def _pair(values: Any) -> Range:
-    low, high = values
+    low, high = each_checked(values, NUMBER, "a range", "an end of a range")
     return float(low), float(high)
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    """Return a JSON list of texts; a text alone would be one of letters."""
-    if not isinstance(values, list):
-        raise TypeError(f"expected a list, found {values!r}")
-    return tuple(map(str, values))

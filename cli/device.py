@@ -110,11 +110,12 @@ def _doubt(prediction: Prediction, least: float, *, reject: bool) -> str:
 
 
 def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    from quillrt.runtime.images import find_images, read_image
+    from quillrt.runtime.files import bounded
+    from quillrt.runtime.images import MOST_BYTES, find_images, read_image
 
     for path in paths:
         if str(path) == "-":
-            yield "-", read_image(sys.stdin.buffer.read(), "stdin")
+            yield "-", read_image(bounded(sys.stdin.buffer, MOST_BYTES, "stdin"), "stdin")
             continue
         for file in find_images([path]):
             yield str(file), read_image(file)

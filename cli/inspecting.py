@@ -83,8 +83,8 @@ def _confidence(confidence: Confidence) -> list[str]:
     if not measured:
         return []
     lines = [f"confidence: temperature {confidence.temperature:g} (n = {measured['n']:,})"]
-    if confidence.least_energy is not None:
-        lost, taken = measured["characters_turned_away"], measured["taken_for_characters"]
+    if confidence.least_energy is not None and "characters_turned_away" in measured:
+        lost, taken = measured["characters_turned_away"], measured.get("taken_for_characters", {})
         others = ", ".join(f"{name} {100 * found['share']:.1f} % of {found['n']:,}" for name, found in taken.items())
         lines.append(
             f"no character: {100 * lost['share']:.1f} % of {lost['n']:,} characters are turned away; "
@@ -125,14 +125,13 @@ def _show_nodes(bundle: Bundle, as_json: bool) -> None:
     Raises:
         BundleError: the report lacks, or is none.
     """
-    import json
-
     from quillrt.runtime.errors import BundleError
+    from quillrt.runtime.strict_json import read_printable
 
     try:
-        decisions = json.loads(bundle.files["report.json"])["nodes"]
+        decisions = read_printable(bundle.files["report.json"])["nodes"]
         rows = [
-            (path, node["name"], node["op_type"], "int8" if node["quantized"] else "fp32", node["reason"])
+            (path, str(node["name"]), str(node["op_type"]), _type(node["quantized"]), str(node["reason"]))
             for path, found in decisions.items()
             for node in found
         ]
@@ -142,6 +141,10 @@ def _show_nodes(bundle: Bundle, as_json: bool) -> None:
         print_json(decisions)
         return
     print_table(f"{bundle.path.name}: convolutions and products", ("file", "node", "operator", "computes in", ""), rows)
+
+
+def _type(is_quantized: bool) -> str:
+    return "int8" if is_quantized else "fp32"
 
 
 def _products(built_for: Mapping[str, Any]) -> str:

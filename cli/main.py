@@ -112,5 +112,7 @@ def _flush() -> None:
 
 
 def _fail(message: str) -> None:
-    print("quillrt: error: " + " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    line = " ".join(message.split())  # what a hostile file brings in must not steer the terminal
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    print(f"quillrt: error: {safe}", file=sys.stderr)  # noqa: T201
     sys.exit(1)

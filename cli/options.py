@@ -22,6 +22,7 @@ else:
     import tomli as tomllib
 
 _NOT_IN_A_FILE = ("config", "debug", "help")
+_MOST_CONFIG_BYTES = 2**20
 _debug = False
 
 
@@ -38,11 +39,15 @@ def _set_debug(value: bool) -> bool:
 
 def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
     """Make the table ``[verb]`` of a TOML file the defaults of this verb's options."""
+    from quillrt.runtime.files import read_bounded
+
     if value is None:
         return None
     try:
-        table = tomllib.loads(value.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = tomllib.loads(read_bounded(value, _MOST_CONFIG_BYTES).decode())
+    except RecursionError as error:
+        raise typer.BadParameter(f"expected a TOML file, but {value} nests too deep") from error
+    except (OSError, ValueError) as error:  # TOML's and Unicode's errors are values'; so is a number without end
         raise typer.BadParameter(f"expected a TOML file, but {value}: {error}") from error
     verb = _verb(ctx)
     for context in _below_root(ctx):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from quillrt.runtime.build_options import DEFAULTS, Profile
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.engine_fit import holds_host_code
-from quillrt.runtime.errors import BundleError, ConfigError, SpecError
+from quillrt.runtime.errors import BundleError, ConfigError
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import fit_image, normalize
@@ -65,7 +65,7 @@ def deploy(
     Raises:
         ConfigError: a setting that cannot be, or does not go with the model or with another setting.
         BundleError: the bundle has no such graph or engine.
-        SpecError: a label of several lines, or a datatype that Triton has not.
+        SpecError: a datatype that Triton has not.
     """
     if backend not in PLATFORMS:
         raise ConfigError(f"expected a --backend out of {', '.join(PLATFORMS)}, found {backend!r}")
@@ -204,8 +204,6 @@ def _named(bundle: Bundle, entries: Sequence[Entry], name: str) -> tuple[dict[st
 
 def _labels(model: ModelSpec) -> bytes:
     """Return the labels, one a line, as Triton reads them."""
-    if strange := [label for label in model.labels if "\n" in label]:
-        raise SpecError(f"expected labels of one line for Triton, found {strange[0]!r}; rename it and compile again")
     return "".join(f"{label}\n" for label in model.labels).encode()
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import BundleError
-from .manifest import Entry, Manifest
+from .manifest import MANIFEST, Entry, Manifest, read_manifest
 from .onnx_bytes import check_self_contained
-
-MANIFEST = "manifest.json"
+from .zips import read_stored
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,7 @@ class Bundle:
         except KeyError:
             raise BundleError(f"expected {MANIFEST} in {path}, found a zip without one; give a .quill bundle") from None
         try:
-            manifest = Manifest.from_json(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"expected JSON in {MANIFEST} of {path}, but {error}; make the bundle again") from error
+            manifest = read_manifest(text)
         except BundleError as error:
             raise BundleError(f"{path}: {error}") from error
         named = {entry.path for entry in manifest.entries}
@@ -80,20 +76,14 @@ class Bundle:
 
 def _read_zip(path: Path) -> dict[str, bytes]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            if any(info.compress_type != zipfile.ZIP_STORED for info in infos):  # also keeps zip bombs out
-                raise BundleError(
-                    f"{path}: expected files stored uncompressed, found compressed ones; give a .quill bundle"
-                )
-            if sum(info.file_size for info in infos) > path.stat().st_size:  # entries that overlap: a zip bomb too
-                raise BundleError(f"{path}: expected files side by side, found more than it can hold; make it again")
-            files = {info.filename: archive.read(info) for info in infos}
+        return read_stored(path)
     except OSError as error:
         raise BundleError(
             f"expected a bundle at {path}, but {error.strerror or error}; quillrt compile makes one"
         ) from error
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}; give a .quill bundle") from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         if path.suffix in (".safetensors", ".pth", ".onnx"):
             raise BundleError(
                 f"expected a .quill bundle, found {path}; quillrt compile makes a bundle of it"
@@ -101,6 +91,3 @@ def _read_zip(path: Path) -> dict[str, bytes]:
         raise BundleError(
             f"expected a .quill bundle, but {path} is no zip, truncated or damaged ({error}); copy it or make it again"
         ) from error
-    if len(files) != len(infos):
-        raise BundleError(f"{path}: a file name stands twice; make the bundle again")
-    return files

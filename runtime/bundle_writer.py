@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .bundle import MANIFEST, Bundle
+from .bundle import Bundle
 from .confidence import AS_IT_IS, Confidence
 from .errors import BundleError
 from .files import written_whole
-from .manifest import Entry, Manifest
+from .manifest import MANIFEST, Entry, Manifest, read_manifest
 from .spec import ModelSpec
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # zip's earliest: equal content gives equal bytes
@@ -87,11 +87,13 @@ def write_bundle(
     Raises:
         BundleError: two files have one name.
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
+        BundleError: what the manifest would say could not be read back, as a name that cannot be printed.
     """
     if len({entry.path for entry, _ in files}) < len(files):
         raise BundleError(f"expected files of different names for {path}, found a name twice; leave one out")
     manifest = Manifest(model, source, tuple(entry for entry, _ in files), preferred or {}, confidence)
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
+    read_manifest(text.encode())
     with written_whole(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(MANIFEST, _DATE), text)
         for entry, data in files:

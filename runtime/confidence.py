@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SpecError
+from .typed import NUMBER, checked, only
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,12 @@ class Confidence:
             SpecError: a value cannot be.
             TypeError: ``data`` or a value in it is of another type, or a name is unknown.
         """
-        return cls(**{**data, "measured": dict(data.get("measured", {}))})
+        only(data, (each.name for each in fields(cls)), "confidence")
+        for name in ("temperature", "least_energy"):
+            if data.get(name) is not None or (name == "temperature" and name in data):
+                checked(data[name], NUMBER, f"the {name}")
+        _check_measured(checked(data.get("measured", {}), dict, "what was measured of confidence"))
+        return cls(**data)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probabilities float64 (N, K) of logits (N, K)."""
@@ -58,6 +64,22 @@ class Confidence:
 
 
 AS_IT_IS = Confidence()
+
+
+def _check_measured(measured: Mapping[str, Any]) -> None:
+    """Raise unless numbers stand where ``inspect`` shows some.
+
+    Raises:
+        TypeError: something else does, or nothing.
+    """
+    if measured:
+        checked(measured.get("n"), int, "the n of confidence")
+    shares = [*checked(measured.get("taken_for_characters", {}), dict, "what is taken for characters").values()]
+    if "characters_turned_away" in measured:
+        shares.append(measured["characters_turned_away"])
+    for found in shares:
+        checked(checked(found, dict, "a share of images").get("share"), NUMBER, "a share")
+        checked(found.get("n"), int, "the n of a share")
 
 
 def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,12 +1,36 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading them up to a size."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file; a device or a pipe that never ends does not fill the memory.
+
+    Raises:
+        OSError: it cannot be read, or is larger; ``strerror`` says so in words.
+    """
+    with path.open("rb") as file:
+        return bounded(file, most_bytes, str(path))
+
+
+def bounded(file: BinaryIO, most_bytes: int, name: str) -> bytes:
+    """Return what is left to read in ``file``, called ``name``.
+
+    Raises:
+        OSError: it is more.
+    """
+    data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes:,} bytes", name)
+    return data
 
 
 @contextmanager

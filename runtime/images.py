@@ -9,29 +9,44 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .errors import ImageError
+from .files import read_bounded
 
+MOST_BYTES = 2**28  # of a file; ``MAX_PIXELS`` in colour, not compressed, are 192 million
 MAX_PIXELS = 64_000_000  # above the largest phone cameras' usual output, far below what a decompression bomb claims
 # The rest stays out: for EPS Pillow starts Ghostscript. The first five cost no import.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+_PIXELS_AT_ONCE = 2**20
+# Exif 2.3, tag 274: where row 0 and column 0 of the stored picture belong.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint8]:
     """Return the image as grey levels, uint8 (H, W): turned as EXIF says, transparent parts laid on white.
 
+    Of an animation, or of several pages, the first image is decoded and the others are not looked at.
+
     Args:
         source: a file, or a file's content.
         name: what messages call it; the file's path by default.
 
     Raises:
-        ImageError: no file, an empty one, no image, a truncated one, or more than ``MAX_PIXELS`` pixels.
+        ImageError: no file, an empty one, no image, a truncated one, or more than ``MOST_BYTES`` or ``MAX_PIXELS``.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     try:
-        data = source.read_bytes() if isinstance(source, Path) else source
+        data = read_bounded(source, MOST_BYTES) if isinstance(source, Path) else source
     except OSError as error:
         raise ImageError(f"expected an image file at {name}, but {error.strerror}; check the path") from error
     if not data:
@@ -43,7 +58,7 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height}")
-                return grey(ImageOps.exif_transpose(image))
+                return grey(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
             f"expected at most {MAX_PIXELS:,} pixels, but {name} claims more ({error}); shrink it"
@@ -57,7 +72,21 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
 
 
 def grey(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the image's grey levels, uint8 (H, W), transparent parts laid on white."""
+    """Return the image's grey levels, uint8 (H, W), turned as EXIF says, transparent parts laid on white.
+
+    Beside the decoded image there is never more in memory than the result, twice, and some rows.
+    """
+    image.load()  # a TIFF is turned by that, and may be of another size after it
+    levels = np.empty((image.height, image.width), np.uint8)
+    rows = max(1, _PIXELS_AT_ONCE // max(1, image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        levels[top:bottom] = _grey(image.crop((0, top, image.width, bottom)))
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return levels if turn is None else np.asarray(Image.fromarray(levels).transpose(turn))
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow's own conversion clips 16 bits instead of scaling
         levels: NDArray[np.uint8] = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return levels

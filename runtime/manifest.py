@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from .confidence import AS_IT_IS, Confidence
 from .errors import BundleError, QuillError
 from .precision import Precision
 from .spec import ModelSpec
+from .strict_json import read_printable
+from .typed import NUMBER, checked, each_checked, only
 
+MANIFEST = "manifest.json"
 SCHEMA = 1
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _CAPABILITY = re.compile(r"\d+\.\d+\+?")  # with a plus: that one and later
 KINDS = ("onnx", "engine", "program", "calibration", "report")
 # Who opens engines and programs. All others open graphs, and only what is called a graph is looked through as one.
@@ -59,17 +63,25 @@ class Entry:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entry:
         """Return the entry that ``Manifest.to_json`` wrote."""
-        precision = data.get("precision")
-        fields = {**data, "precision": None if precision is None else Precision.parse(precision)}
-        fields |= {key: str(data[key]) for key in ("path", "sha256")}
-        fields |= {key: tuple(map(str, data[key])) for key in ("backends", "typed_for")}
-        fields |= {key: dict(data[key]) for key in ("tools", "built_for", "measured")}
-        entry = cls(**fields)
-        _check_built_for(entry.built_for)
-        for backend, found in entry.measured.items():
-            _check(found, dict, f"what was measured on {backend}")
-            _check(found.get("accuracy"), (int, float), f"the accuracy on {backend}")
-            _check(found.get("n"), int, f"the n of {backend}")
+        values = {**only(data, (each.name for each in fields(cls)), "an entry")}
+        if values.get("precision") is not None:
+            values["precision"] = Precision.parse(checked(values["precision"], str, "a precision"))
+        for key in ("backends", "typed_for"):
+            values[key] = each_checked(values[key], str, f"the list {key}", f"one of {key}")
+        entry = cls(**values)
+        for text, what in ((entry.path, "a path"), (entry.sha256, "a sha256"), (entry.calibrated, "calibrated")):
+            checked(text, str, what)
+        if not _SHA256.fullmatch(entry.sha256) or checked(entry.size, int, "a size") < 0:
+            raise BundleError(f"the sha256 of {entry.path} is {entry.sha256[:80]!r}, its size {entry.size}")
+        if entry.calibration is not None:
+            checked(entry.calibration, str, "the fingerprint of a calibration")
+        for name, version in checked(entry.tools, dict, "the table of tools").items():
+            checked(version, str, f"the version of {name}")
+        _check_built_for(checked(entry.built_for, dict, "what an entry is built for"))
+        for backend, found in checked(entry.measured, dict, "what was measured").items():
+            checked(found, dict, f"what was measured on {backend}")
+            checked(found.get("accuracy"), NUMBER, f"the accuracy on {backend}")
+            checked(found.get("n"), int, f"the n of {backend}")
         if entry.kind not in KINDS:
             raise BundleError(
                 f"manifest entry {entry.path}: expected a kind out of {', '.join(KINDS)}, found {entry.kind!r}"
@@ -116,7 +128,7 @@ class Manifest:
         Raises:
             BundleError: its schema is newer than this program, or a field is missing or malformed.
         """
-        if not isinstance(data, dict) or not isinstance(data.get("schema"), int):
+        if not isinstance(data, dict) or type(data.get("schema")) is not int:
             raise BundleError("expected a manifest with a schema number, found none; make the bundle again")
         if data["schema"] > SCHEMA:
             raise BundleError(
@@ -124,11 +136,15 @@ class Manifest:
                 "it was written by a newer quillrt: upgrade with pip install -U quillrt"
             )
         try:
+            only(data, ("schema", *(each.name for each in fields(cls))), "the manifest")
+            preferred = checked(data.get("preferred", {}), dict, "preferred")
+            for key, value in preferred.items():
+                checked(value, str, f"the preferred {key}")
             return cls(
                 model=ModelSpec.from_json(data["model"]),
                 source=_check_source(data["source"]),
-                entries=tuple(Entry.from_json(entry) for entry in data["entries"]),
-                preferred={key: str(value) for key, value in data.get("preferred", {}).items()},
+                entries=tuple(map(Entry.from_json, checked(data["entries"], list, "the list of entries"))),
+                preferred=preferred,
                 confidence=Confidence.from_json(data.get("confidence", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError, QuillError) as error:
@@ -137,47 +153,52 @@ class Manifest:
             ) from error
 
 
-def _check(value: Any, kind: type | tuple[type, ...], what: str) -> None:
-    """Raise unless ``value`` has the JSON type that the rest of the program takes for granted."""
-    if not isinstance(value, kind):
-        raise BundleError(f"{what} is {value!r}")
+def read_manifest(data: bytes) -> Manifest:
+    """Return the manifest in the bytes of ``manifest.json``.
+
+    Raises:
+        BundleError: it is no plain JSON, has text that cannot be printed, or as ``Manifest.from_json``.
+    """
+    try:
+        described = read_printable(data)
+    except ValueError as error:
+        raise BundleError(f"expected JSON in {MANIFEST}, but {error}; make the bundle again") from error
+    return Manifest.from_json(described)
 
 
 def _check_source(source: Any) -> dict[str, Any]:
-    _check(source, dict, "source")
-    training = source.get("training", {})
-    _check(training, dict, "the record of training")
-    _check(training.get("dataset", ""), str, "the data set of training")
-    checked: dict[str, Any] = source
-    return checked
+    record: dict[str, Any] = checked(source, dict, "source")
+    training = checked(record.get("training", {}), dict, "the record of training")
+    checked(training.get("dataset", ""), str, "the data set of training")
+    return record
 
 
 def _check_built_for(facts: Mapping[str, Any]) -> None:
-    _check(facts.get("tensorrt", ""), str, "TensorRT's version")
+    checked(facts.get("tensorrt", ""), str, "TensorRT's version")
     for key in ("torch", "machine", "cpu_capability"):
-        _check(facts.get(key, ""), str, f"{key} that a file is built for")
-    _check(facts.get("instructions", []), list, "the list of instructions")
+        checked(facts.get(key, ""), str, f"{key} that a file is built for")
+    checked(facts.get("instructions", []), list, "the list of instructions")
     for instruction in facts.get("instructions", []):
-        _check(instruction, str, "an instruction")
+        checked(instruction, str, "an instruction")
     capabilities = facts.get("compute_capabilities", [])
-    _check(capabilities, list, "the list of compute capabilities")
+    checked(capabilities, list, "the list of compute capabilities")
     for capability in capabilities:
-        _check(capability, str, "a compute capability")
+        checked(capability, str, "a compute capability")
         if not _CAPABILITY.fullmatch(capability):
             raise BundleError(f"a compute capability is {capability!r}")
-    _check(facts.get("options", {}), dict, "how an engine was built")
+    checked(facts.get("options", {}), dict, "how an engine was built")
     _check_counts(facts)
     kernels = facts.get("kernels", {})
-    _check(kernels, dict, "the table of kernels")
+    checked(kernels, dict, "the table of kernels")
     for backend, found in kernels.items():
-        _check(found, dict, f"what {backend} makes of a graph")
+        checked(found, dict, f"what {backend} makes of a graph")
         _check_counts(found)
-        _check(found.get("reformats", 0), int, f"the number of reformats of {backend}")
+        checked(found.get("reformats", 0), int, f"the number of reformats of {backend}")
 
 
 def _check_counts(facts: Mapping[str, Any]) -> None:
     for table, what in (("products", "products"), ("macs", "multiply-adds")):
         counts = facts.get(table, {})
-        _check(counts, dict, f"the table of {what}")
+        checked(counts, dict, f"the table of {what}")
         for kind, count in counts.items():
-            _check(count, int, f"the number of {kind} {what}")
+            checked(count, int, f"the number of {kind} {what}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +20,15 @@ from PIL import Image
 
 from .denoise import STEPS, denoise
 from .errors import SpecError
+from .typed import NUMBER, checked, each_checked, only
 
 if TYPE_CHECKING:
     from .imageset import ImageSet
 
 _BOXES = {"character": 20 / 28, "emnist": 24 / 28}  # the box over the field, of characters that get one
 FITS = (*_BOXES, "resize")
+_LARGEST = 4096  # rows, or columns, that a network may want: a manifest must not claim all memory
+_MOST_STEPS = 8
 _INK = 32  # grey level from which a pixel counts as ink when the bounding box is sought
 
 
@@ -52,8 +55,8 @@ class Preprocessing:
     denoise: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1:
-            raise SpecError(f"image size must be positive, but is {self.height} x {self.width}")
+        if not (1 <= self.height <= _LARGEST and 1 <= self.width <= _LARGEST):
+            raise SpecError(f"image size must be 1 to {_LARGEST} each way, but is {self.height} x {self.width}")
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
             raise SpecError(f"mean must be finite and std positive, but are {self.mean} and {self.std}")
         if self.fit not in FITS:
@@ -62,6 +65,8 @@ class Preprocessing:
             raise SpecError(
                 f"denoise must be steps out of {', '.join(STEPS)}, but has {', '.join(repr(step) for step in strange)}"
             )
+        if len(self.denoise) > _MOST_STEPS:
+            raise SpecError(f"denoise must be {_MOST_STEPS} steps at most, but is {len(self.denoise)}")
 
     def fits_like(self, other: Preprocessing) -> bool:
         """Tell whether both make the same image of one: all but mean and std agree."""
@@ -75,7 +80,11 @@ class Preprocessing:
             SpecError: a value cannot be.
             TypeError, AttributeError: ``data`` or a value in it is of another type, or a name is unknown.
         """
-        return cls(**{**data, "denoise": tuple(data.get("denoise", ()))})
+        only(data, (each.name for each in fields(cls)), "preprocessing")
+        for name, value in data.items():
+            if name in ("height", "width", "mean", "std"):
+                checked(value, int if name in ("height", "width") else NUMBER, name)
+        return cls(**{**data, "denoise": each_checked(data.get("denoise", []), str, "denoise", "a step")})
 
 
 def normalize(images: NDArray[np.uint8], recipe: Preprocessing, channels: int = 1) -> NDArray[np.float32]:

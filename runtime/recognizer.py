@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .bundle import Bundle
 from .cache import Cache, default_folder
@@ -183,7 +183,7 @@ def _one(image: object, number: int) -> tuple[str, NDArray[np.uint8]]:
 
 def _grey_of(image: Image.Image, number: int) -> NDArray[np.uint8]:
     try:
-        return grey(ImageOps.exif_transpose(image))  # Pillow decodes only now
+        return grey(image)  # Pillow decodes only now
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"expected a whole image, but image {number} is damaged: {error}; load it again") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import SpecError
 from .preprocessing import Preprocessing
+from .typed import checked, each_checked, only
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class ModelSpec:
                 f"a classifier must have one input and one output, "
                 f"but has {len(self.inputs)} inputs and {len(self.outputs)} outputs"
             )
+        if strange := [label for label in self.labels if not label.isprintable()]:
+            raise SpecError(f"labels must be text that can be printed, but one is {strange[0]!a}")
         image, logits = self.input.shape, self.output.shape
         if self.input.dtype != "float32" or len(image) != 4 or image[1] not in (1, 3):
             raise SpecError(
@@ -102,17 +106,27 @@ class ModelSpec:
             SpecError: a field is missing or of the wrong type.
         """
         try:
-            tensors = {
-                side: tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in data[side])
-                for side in ("inputs", "outputs")
-            }
+            only(data, ("inputs", "outputs", "labels", "preprocessing"), "the model")
             return cls(
-                labels=tuple(map(str, data["labels"])),
+                **{side: tuple(map(_tensor, checked(data[side], list, side))) for side in ("inputs", "outputs")},
+                labels=each_checked(data["labels"], str, "the list of labels", "a label"),
                 preprocessing=Preprocessing.from_json(data["preprocessing"]),
-                **tensors,
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise SpecError(f"expected a model spec, found one that lacks or misspells {error}") from error
+
+
+def _tensor(data: Any) -> TensorSpec:
+    """Return the tensor that ``dataclasses.asdict`` and JSON made plain.
+
+    Raises:
+        KeyError, TypeError: a field is missing, unknown or of the wrong type.
+    """
+    only(data, ("name", "dtype", "shape"), "a tensor")
+    shape = each_checked(data["shape"], (int, NoneType), "a shape", "a dimension")
+    if any(size is not None and size < 1 for size in shape):
+        raise TypeError(f"a shape is {shape}")
+    return TensorSpec(checked(data["name"], str, "a name"), checked(data["dtype"], str, "a dtype"), shape)
 
 
 def character_spec(labels: tuple[str, ...], preprocessing: Preprocessing) -> ModelSpec:

@@ -16,8 +16,10 @@ from torch import nn
 from quillrt.runtime.errors import CheckpointError, QuillError, SpecError
 from quillrt.runtime.files import write_bytes
 from quillrt.runtime.spec import ModelSpec
+from quillrt.runtime.strict_json import read_json
+from quillrt.runtime.typed import checked
 
-from .models import build_model
+from .models import MODELS, build_model
 from .seeding import seeded
 
 SCHEMA = 1
@@ -55,10 +57,13 @@ class Checkpoint:
         Raises:
             CheckpointError: the model is unknown or the weights do not fit it.
         """
-        preprocessing = self.spec.preprocessing
+        size = len(self.spec.labels), self.spec.preprocessing.height, self.spec.preprocessing.width
         try:
+            if self.model in MODELS:  # a claim of huge images is found out before their weights are in memory
+                with torch.device("meta"):
+                    build_model(self.model, *size).load_state_dict(self.weights, strict=True, assign=True)
             with seeded(0):  # the fresh weights are overwritten; the caller's random numbers stay as they were
-                module = build_model(self.model, len(self.spec.labels), preprocessing.height, preprocessing.width)
+                module = build_model(self.model, *size)
             kinds = {name: tensor.is_floating_point() for name, tensor in module.state_dict().items()}
             for name, tensor in self.weights.items():
                 if tensor.is_floating_point() != kinds.get(name, tensor.is_floating_point()):
@@ -105,14 +110,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"expected a checkpoint (.safetensors), but {path} is damaged or of another kind ({error}); get it again"
         ) from error
     try:
-        meaning = json.loads(metadata[_KEY])
-        if meaning["schema"] > SCHEMA:
+        meaning = checked(read_json(metadata[_KEY].encode()), dict, "the metadata")
+        if checked(meaning["schema"], int, "the schema") > SCHEMA:
             raise CheckpointError(
                 f"expected a checkpoint of schema {SCHEMA} at most, but {path} has {meaning['schema']}; upgrade quillrt"
             )
         spec = ModelSpec.from_json(meaning["spec"])
-        checkpoint = Checkpoint(str(meaning["model"]), spec, weights, meaning["training"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        training = checked(meaning["training"], dict, "the record of training")
+        checkpoint = Checkpoint(checked(meaning["model"], str, "the model"), spec, weights, training)
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"expected a checkpoint that quillrt wrote, but {path} lacks its metadata ({error!r}); train one"
         ) from error

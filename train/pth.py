@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from quillrt.runtime.errors import CheckpointError
 from quillrt.runtime.spec import ModelSpec
+from quillrt.runtime.zips import check_stored
 
 from .checkpoint import Checkpoint
 from .models import build_model
@@ -79,9 +81,24 @@ def load_pth(path: Path, model: str, spec: ModelSpec, seed: int = 0) -> Matched:
     )
 
 
+def load_plain(path: Path) -> Any:
+    """Return what ``torch.save`` wrote: tensors, numbers, text and containers of them, for nothing is run as code.
+
+    Raises:
+        OSError: the file cannot be read.
+        pickle.UnpicklingError: it holds code or other objects.
+        ValueError: it is a zip whose files are compressed or overlap, as ``torch.save`` writes none: a bomb.
+        Exception: it is damaged.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            check_stored(archive)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
     except OSError as error:
         raise CheckpointError(
             f"expected PyTorch weights at {path}, but {error.strerror or error}; check the path"

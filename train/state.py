@@ -19,6 +19,7 @@ from quillrt.runtime.imageset import ImageSet
 from .config import TrainConfig
 from .datasets import Splits
 from .freezing import Freezing
+from .pth import load_plain
 from .quantization import steps_of
 from .teaching import Teacher
 
@@ -73,7 +74,7 @@ def load_state(path: Path, mark: dict[str, Any]) -> dict[str, Any]:
         CheckpointError: no such file, a damaged one, or of another training; the message says what differs.
     """
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = load_plain(path)
         schema, found, state = saved["schema"], dict(saved["mark"]), dict(saved["state"])
     except OSError as error:
         raise CheckpointError(

@@ -12,7 +12,7 @@ from quillrt.compile.triton_config import Serving
 from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
-from quillrt.runtime.errors import BundleError, ConfigError, SpecError
+from quillrt.runtime.errors import BundleError, ConfigError
 from quillrt.runtime.images import read_image
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.pretrained import find
@@ -87,15 +87,6 @@ def test_labels_of_any_script_are_lines(bundle_of, quadrants_bundle, quadrants):
     bundle = bundle_of(*((entry, graph.read(entry)) for entry in graph.entries), spec=spec)
 
     assert deploy(bundle, "q").shared["labels.txt"].decode() == '"\né\n字\n\\n\n'
-
-
-def test_a_label_of_two_lines_is_refused(bundle_of, quadrants_bundle, quadrants):
-    graph = Bundle.open(quadrants_bundle)
-    spec = replace(quadrants.spec, labels=("a", "b\nc", "d", "e"))
-    bundle = bundle_of(*((entry, graph.read(entry)) for entry in graph.entries), spec=spec)
-
-    with pytest.raises(SpecError, match=r"expected labels of one line for Triton, found 'b\\nc'"):
-        deploy(bundle, "q")
 
 
 def test_warm_up_inputs_are_the_preprocessed_images(quadrants_bundle, quadrants, read_triton_config, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from quillrt.runtime import images
 from quillrt.runtime.errors import ImageError
@@ -97,19 +97,50 @@ def test_a_print_shops_jpeg_is_read():
         (8, GREY[:, ::-1].T),
     ],
 )
-def test_an_image_is_turned_as_its_camera_was(orientation, turned):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_an_image_is_turned_as_its_camera_was(orientation, turned, kind):
     exif = Image.Exif()
     exif[274] = orientation
 
-    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(GREY), exif=exif)), turned)
+    np.testing.assert_array_equal(read_image(encoded(Image.fromarray(GREY), kind, exif=exif)), turned)
 
 
-def test_the_first_frame_of_an_animation_counts():
+def test_an_image_in_colour_is_turned_too_and_in_pieces(monkeypatch):
+    monkeypatch.setattr(images, "_PIXELS_AT_ONCE", 12)  # two rows, then two
+    exif = Image.Exif()
+    exif[274] = 6
+    colour = Image.merge("RGBA", [Image.fromarray(GREY)] * 3 + [Image.new("L", (6, 4), 255)])
+
+    np.testing.assert_array_equal(read_image(encoded(colour, exif=exif)), GREY[::-1].T)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_the_first_frame_of_an_animation_counts(kind):
     frames = [Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())]
 
-    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    content = encoded(
+        frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
+    )
 
     np.testing.assert_array_equal(read_image(content), GREY)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_of_many_pages_one_is_decoded(kind, monkeypatch):
+    loads = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: (loads.append(self.tell()), load(self))[1])
+    pages = [Image.fromarray(GREY + number) for number in range(15)]
+
+    np.testing.assert_array_equal(read_image(encoded(pages[0], kind, save_all=True, append_images=pages[1:])), GREY)
+    assert set(loads) == {0}
+
+
+def test_a_file_that_does_not_end_is_refused(monkeypatch):
+    monkeypatch.setattr(images, "MOST_BYTES", 10**6)
+
+    with pytest.raises(ImageError, match=r"expected an image file at /dev/zero, but it is larger than 1,000,000 bytes"):
+        read_image(Path("/dev/zero"))
 
 
 def test_a_missing_file_a_folder_and_an_empty_file_are_named(tmp_path):
@@ -176,7 +207,7 @@ def test_what_a_decoder_raises_is_told_as_damage(monkeypatch):
         read_image(encoded(Image.fromarray(GREY)))
 
 
-@pytest.mark.parametrize("size", [(20_000, 20_000), (9_000, 9_000)], ids=["Pillow's limit", "ours"])
+@pytest.mark.parametrize("size", [(60_000, 60_000), (20_000, 20_000), (9_000, 9_000), (2**31 - 1, 1)])
 def test_a_decompression_bomb_is_refused_by_its_header(size):
     with pytest.raises(ImageError, match="expected at most 64,000,000 pixels"):
         read_image(png_without_pixels(*size))

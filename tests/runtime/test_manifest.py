@@ -27,6 +27,7 @@ MANIFEST = Manifest(
             {"onnx": "1.18"},
             {"tensorrt": "10.3.0", "compute_capabilities": ["8.7"], "products": {"int8": 4}},
             "2" * 64,
+            "minmax on 8 images",
             {"onnxruntime-cpu": {"accuracy": 0.5, "n": 8}},
         ),
         Entry("report.json", "report", "3" * 64, 0),
@@ -59,6 +60,18 @@ def test_the_schema_comes_first():
         ({"colour": "red"}, "colour"),
         ({"backends": None}, "malformed"),
         ({"tools": ["onnx"]}, "malformed"),
+        ({"kind": ["onnx"]}, "malformed"),
+        ({"path": 3}, "a path is 3"),
+        ({"size": "1234"}, "a size is '1234'"),
+        ({"size": True}, "a size is True"),
+        ({"size": -1}, "its size -1"),
+        ({"sha256": "A" * 64}, "the sha256 of model.int8.onnx is"),
+        ({"calibration": 2}, "the fingerprint of a calibration is 2"),
+        ({"calibrated": None}, "calibrated is None"),
+        ({"tools": {"onnx": 1.18}}, "the version of onnx is 1.18"),
+        ({"backends": [1]}, "one of backends is 1"),
+        ({"typed_for": "tensorrt"}, "the list typed_for is 'tensorrt'"),
+        ({"kind": "engine"}, "no file of the kind engine is for onnxruntime-cpu, tensorrt"),
         ({"built_for": {"tensorrt": 10.3}}, "TensorRT's version is 10.3"),
         ({"built_for": {"compute_capabilities": "8.7"}}, "the list of compute capabilities is '8.7'"),
         ({"built_for": {"compute_capabilities": [8.7]}}, "a compute capability is 8.7"),
@@ -71,6 +84,8 @@ def test_the_schema_comes_first():
         ({"measured": {"openvino": 0.9}}, "what was measured on openvino is 0.9"),
         ({"measured": {"openvino": {"n": 8}}}, "the accuracy on openvino is None"),
         ({"measured": {"openvino": {"n": "8", "accuracy": 0.9}}}, "the n of openvino is '8'"),
+        ({"measured": {"openvino": {"n": 8, "accuracy": "0.9"}}}, "the accuracy on openvino is '0.9'"),
+        ({"measured": {"openvino": {"n": True, "accuracy": 0.9}}}, "the n of openvino is True"),
     ],
 )
 def test_a_malformed_entry_is_refused(change, message):
@@ -79,6 +94,68 @@ def test_a_malformed_entry_is_refused(change, message):
 
     with pytest.raises(BundleError, match=message):
         Manifest.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "the manifest has the unknown colour"),
+        ({"schema": True}, "expected a manifest with a schema number"),
+        ({"entries": {}}, "the list of entries is {}"),
+        ({"entries": ["model.onnx"]}, "an entry is 'model.onnx'"),
+        ({"preferred": {"path": 3}}, "the preferred path is 3"),
+        ({"preferred": ["path"]}, r"preferred is \['path'\]"),
+        ({"confidence": {"temperature": "1"}}, "the temperature is '1'"),
+        ({"confidence": {"temperature": None}}, "the temperature is None"),
+        ({"confidence": {"least_energy": True}}, "the least_energy is True"),
+        ({"confidence": {"measured": {"n": "9"}}}, "the n of confidence is '9'"),
+        ({"confidence": {"measured": {"n": 1, "characters_turned_away": {"share": "0"}}}}, "a share is '0'"),
+        ({"confidence": {"colour": 1}}, "confidence has the unknown colour"),
+    ],
+)
+def test_a_malformed_manifest_is_refused(change, message):
+    with pytest.raises(BundleError, match=message):
+        Manifest.from_json({**JSON, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": "ab"}, "the list of labels is 'ab'"),
+        ({"labels": ["a", 1]}, "a label is 1"),
+        ({"colour": "red"}, "the model has the unknown colour"),
+        ({"inputs": [{"name": "image", "dtype": "float32", "shape": [None, True, 4, 4]}]}, "a dimension is True"),
+        ({"inputs": [{"name": "image", "dtype": "float32", "shape": [None, 1, -4, 4]}]}, "a shape is"),
+        ({"inputs": [{"name": 5, "dtype": "float32", "shape": [None, 1, 4, 4]}]}, "a name is 5"),
+        (
+            {"inputs": [{"name": "image", "dtype": "float32", "shape": [None, 1, 4, 4], "x": 0}]},
+            "a tensor has the unknown",
+        ),
+    ],
+)
+def test_a_malformed_model_is_refused(change, message):
+    with pytest.raises(BundleError, match=message):
+        Manifest.from_json({**JSON, "model": {**JSON["model"], **change}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"height": "4"}, "height is '4'"),
+        ({"height": 4.0}, "height is 4.0"),
+        ({"height": 10**9, "width": 10**9}, "image size must be 1 to 4096 each way, but is 1000000000 x 1000000000"),
+        ({"mean": "0"}, "mean is '0'"),
+        ({"std": False}, "std is False"),
+        ({"denoise": "median"}, "denoise is 'median'"),
+        ({"denoise": ["median"] * 9}, "denoise must be 8 steps at most, but is 9"),
+        ({"colour": 1}, "preprocessing has the unknown colour"),
+    ],
+)
+def test_a_malformed_preprocessing_is_refused(change, message):
+    model = {**JSON["model"], "preprocessing": {**JSON["model"]["preprocessing"], **change}}
+
+    with pytest.raises(BundleError, match=message):
+        Manifest.from_json({**JSON, "model": model})
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,13 @@ def test_a_spec_from_before_there_was_denoising_is_read():
     assert ModelSpec.from_json(data) == SPEC
 
 
+@pytest.mark.parametrize("label", ["b\nc", "\x1b[2J", "\0", "\ud800", "\u202e"])
+def test_a_label_that_cannot_be_printed_is_refused(label):
+    with pytest.raises(SpecError, match="labels must be text that can be printed, but one is") as error:
+        replace(SPEC, labels=("a", label))
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize("n", [1, 3, 64])
 def test_any_batch_size_fits_a_dynamic_dimension(n):
     SPEC.input.check(np.zeros((n, 1, 4, 6), np.float32))

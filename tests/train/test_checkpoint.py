@@ -125,7 +125,8 @@ def test_foreign_safetensors(tmp_path, untrained, metadata):
         ({"schema": "1"}, "that quillrt wrote"),
         ({"spec": {}}, "model spec"),
         ({"model": "resnet"}, "out of cnn"),
-        ({"model": ["cnn"]}, "out of cnn"),
+        ({"model": ["cnn"]}, "that quillrt wrote"),
+        ({"training": []}, "that quillrt wrote"),
     ],
 )
 def test_changed_metadata(tmp_path, untrained, change, says):

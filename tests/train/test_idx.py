@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -34,7 +35,11 @@ WHOLE = b"\x00\x00\x08\x01\x00\x00\x00\x04abcd"
         (b"", "begins with nothing"),
         (WHOLE[:6], "begins with 00000801"),  # cut inside the header
         (WHOLE[:-1], "expected 4 bytes"),
-        (WHOLE + b"e", "holds 5"),
+        (WHOLE + b"e", "holds more"),
+        (
+            b"\x00\x00\x08\x01" + b"\xff" * 4,
+            r"expected 1,073,741,824 bytes at most, .* claims the shape \(4294967295,\)",
+        ),
         (b"\x00\x00\x0d\x01" + WHOLE[4:], "begins with 00000d01"),  # floats
         (b"\x00\x00\x08\x02" + WHOLE[4:], "begins with 00000802"),  # two dimensions
         (b"\x89PNG" + WHOLE[4:], "begins with 89504e47"),
@@ -49,6 +54,23 @@ def test_damaged_files(tmp_path, data, says):
     with pytest.raises(DataError, match=says) as error:
         read_idx(path, 1)
     assert str(path) in str(error.value)
+
+
+def test_a_gzip_bomb_is_not_unfolded(tmp_path):
+    path = tmp_path / "labels.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(WHOLE)
+        for _ in range(200):
+            file.write(bytes(10**6))
+    assert path.stat().st_size < 300_000
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="expected 4 bytes for shape"):
+            read_idx(path, 1)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
 
 
 def test_missing_file_and_folder(tmp_path):
