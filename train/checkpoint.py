@@ -61,14 +61,10 @@ class Checkpoint:
         try:
             if self.model in MODELS:  # a claim of huge images is found out before their weights are in memory
                 with torch.device("meta"):
-                    build_model(self.model, *size).load_state_dict(self.weights, strict=True, assign=True)
+                    self._load(build_model(self.model, *size), assign=True)
             with seeded(0):  # the fresh weights are overwritten; the caller's random numbers stay as they were
                 module = build_model(self.model, *size)
-            kinds = {name: tensor.is_floating_point() for name, tensor in module.state_dict().items()}
-            for name, tensor in self.weights.items():
-                if tensor.is_floating_point() != kinds.get(name, tensor.is_floating_point()):
-                    raise SpecError(f"{name} is {tensor.dtype}")  # loading would convert it in silence
-            module.load_state_dict(self.weights, strict=True)
+            self._load(module)
         except (QuillError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:_LONGEST_REASON]
             raise CheckpointError(
@@ -76,6 +72,13 @@ class Checkpoint:
                 "get the file again or train anew"
             ) from error
         return module.eval()
+
+    def _load(self, module: nn.Module, *, assign: bool = False) -> None:
+        kinds = {name: tensor.is_floating_point() for name, tensor in module.state_dict().items()}
+        for name, tensor in self.weights.items():
+            if tensor.is_floating_point() != kinds.get(name, tensor.is_floating_point()):
+                raise SpecError(f"{name} is {tensor.dtype}")  # loading would convert it in silence
+        module.load_state_dict(self.weights, strict=True, assign=assign)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
