@@ -21,6 +21,7 @@ from quillrt.runtime.precision import Precision
 from quillrt.runtime.select import candidates, model_of, why_not
 from quillrt.runtime.session import Session, SessionOptions
 from quillrt.runtime.spec import ModelSpec
+from quillrt.runtime.tensorrt_api import FAMILIES
 
 from . import torch_sessions
 from .torch_sessions import TORCH_BACKENDS, open_torch_session
@@ -116,7 +117,8 @@ def bundle_contestants(bundle: Bundle, asked: Collection[str] = ()) -> list[Cont
                         reason = str(error)
                 found.append(Contestant(backend, precision.value, spec, model, reason))
         if not candidates(bundle, backend):
-            reason = why_unavailable(backend) or f"{bundle.path.name} holds no file for {backend}"
+            build = f"; quillrt build {bundle.path.name} --backend {backend} --write" if backend in FAMILIES else ""
+            reason = why_unavailable(backend) or f"{bundle.path.name} holds no file for {backend}{build}"
             found.append(Contestant(backend, None, spec, reason=reason))
     return found
 

@@ -82,6 +82,7 @@ def bench(
     from quillrt.benchmarks.report import COLUMNS, LAYER_COLUMNS, cells, conditions, layer_cells, notes
     from quillrt.benchmarks.running import Settings
     from quillrt.runtime.bundle import Bundle
+    from quillrt.runtime.errors import BackendUnavailable
 
     chosen = Rows(backend or (), provider_options(provider_option), option_pairs(variant), cuda_graph)
     settings = Settings(
@@ -99,8 +100,13 @@ def bench(
         output,
         chosen,
         tracker(quiet),
+        lambda line: note(line, quiet),
     )
     save_config(ctx, output / "config.toml")
+    if not any(row.measured for row in result.rows):
+        raise BackendUnavailable(
+            f"expected a row that can be measured, found none: {'; '.join(notes(result.rows))}; see {output}/log.txt"
+        )
     if as_json:
         print_json(result.to_json(raw=False))
     else:
@@ -116,7 +122,8 @@ def bench(
                 print_table(f"Layers of {row.name}, batch {row.batch}", LAYER_COLUMNS, layer_cells(row.measured))
         for line in (*notes(result.rows), *conditions(result)):
             typer.echo(line)
-    note(f"written: result.json, result.md, latency.png, log.txt in {output}", quiet)
+    written = [name for name in ("result.json", "result.md", "latency.png", "log.txt") if (output / name).exists()]
+    note(f"written: {', '.join(written)} in {output}", quiet)
 
 
 VERBS = (bench,)

@@ -50,6 +50,13 @@ def test_every_pair_of_backend_and_entry_and_every_backend_without_one(bundle):
         missing[0].open(SessionOptions())
 
 
+def test_a_bundle_without_an_engine_has_the_command_that_builds_one(monkeypatch, bundle):
+    monkeypatch.setattr("quillrt.benchmarks.contestants.why_unavailable", lambda backend: None)
+    reasons = {c.backend: c.reason for c in bundle_contestants(bundle)}
+    assert reasons["tensorrt"] == "m.quill holds no file for tensorrt; quillrt build m.quill --backend tensorrt --write"
+    assert reasons["litert"] == "m.quill holds no file for litert"
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_two_engines_of_one_precision_the_one_that_fits_takes_part(monkeypatch, quadrants, order):
     def engine(name, **built_for):

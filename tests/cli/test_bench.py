@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import sys
 
@@ -139,6 +140,32 @@ def test_a_row_with_cuda_graphs_is_asked_of_gpus_alone(bench):
     code, out, _ = bench("--batch", 1, "--backend", "onnxruntime-cpu", "--backend", "onnxruntime-cuda", "--cuda-graph")
     assert code == 0
     assert "onnxruntime-cuda fp32 CUDA graph" in out
+
+
+def test_without_matplotlib_there_are_figures_and_a_line_instead_of_the_plot(
+    quillrt, quadrants_bundle, monkeypatch, tmp_path
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("quillrt.benchmarks.plot.find_spec", lambda name: None if name == "matplotlib" else find(name))
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "latency.png").write_bytes(b"of an older run")
+    options = ("--batch", 1, "--seconds", 0.02, "--backend", "onnxruntime-cpu", "--json", "--output", folder)
+    code, out, err = quillrt("bench", quadrants_bundle, *options)
+    assert (code, json.loads(out)["rows"][0]["measured"]["median_ms"] > 0) == (0, True)
+    assert {path.name for path in folder.iterdir()} == {"result.json", "result.md", "log.txt", "config.toml"}
+    assert err.splitlines() == [
+        "no plot: the plot needs the package matplotlib: pip install 'quillrt[bench]'",
+        f"written: result.json, result.md, log.txt in {folder}",
+    ]
+
+
+def test_a_bench_that_measured_nothing_fails_in_one_line(bench, tmp_path):
+    code, out, err = bench("--batch", 1, "--backend", "eager", "--backend", "torch-compile", "--json")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "found none: not run here: eager fp32; torch-compile fp32: no checkpoint was given" in err
+    rows = json.loads((tmp_path / "out" / "result.json").read_text())["rows"]
+    assert [row["measured"] for row in rows] == [None, None]
 
 
 def test_a_missing_bundle_is_one_line(bench, tmp_path):
