@@ -13,6 +13,8 @@ from typing import Any
 from quillrt.runtime.device import describe_device
 from quillrt.runtime.versions import versions
 
+from .jetson_clocks import clocks_line, power_and_clocks
+
 PACKAGES = (
     "quillrt", "numpy", "torch", "triton", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert",
     "tensorrt", "tensorrt-rtx", "cuda-bindings", "pycuda",
@@ -30,6 +32,7 @@ def describe() -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": _system(),
         "kernel": platform.release(),
+        "jetson": power_and_clocks(),
         "nvidia_driver": _line(Path("/proc/driver/nvidia/version")),
         "python": platform.python_version(),
         "packages": versions(*PACKAGES),
@@ -38,11 +41,12 @@ def describe() -> dict[str, Any]:
 
 def hardware_line(environment: Mapping[str, Any]) -> str:
     """Return the machine in one line, such as a figure must not stand without."""
-    device = environment["device"]
+    device, jetson = environment["device"], environment.get("jetson")
     return (
         f"{device['cpu']} ({device['architecture']}), {device['cores']} of {environment['logical_cores']} cores, "
         f"{environment['memory_bytes'] / 2**30:.0f} GiB, "
         f"{', '.join(gpu['name'] for gpu in device['gpus']) or 'no NVIDIA GPU'}; "
+        f"{f'{clocks_line(jetson)}; ' if jetson else ''}"
         f"{environment['system']}, Python {environment['python']}"
     )
 
