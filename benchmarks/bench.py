@@ -20,7 +20,7 @@ from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 
-from .contestants import bundle_contestants, graphed, only, torch_contestants, tuned
+from .contestants import bundle_contestants, by_batch, graphed, only, torch_contestants, tuned
 from .environment import describe
 from .report import write_report
 from .results import Result
@@ -81,6 +81,7 @@ def bench(
     contestants = tuned(only(everyone, rows.backends), rows.options, rows.variants)
     if rows.cuda_graphs:
         contestants = graphed(contestants)
+    contestants = by_batch(contestants, settings.batches)
     if checkpoint is not None:
         check_checkpoint(bundle, checkpoint)
     tensors = network_input(images, spec)

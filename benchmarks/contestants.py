@@ -16,7 +16,7 @@ from quillrt.runtime.backends import (
 )
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, QuillError
-from quillrt.runtime.ort_options import OPTIONS, check_options
+from quillrt.runtime.ort_options import OPTIONS, check_options, for_batch
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.select import candidates, model_of, why_not
 from quillrt.runtime.session import Session, SessionOptions
@@ -40,6 +40,7 @@ class Contestant:
         options: options of its own library that it runs with.
         cuda_graph: submit each query as one CUDA graph.
         variant: what of these tells it from the other rows of its backend and precision.
+        batch: the one batch size that it is measured at; ``None``: at all.
     """
 
     backend: str
@@ -50,6 +51,7 @@ class Contestant:
     options: Mapping[str, str] = field(default_factory=dict)
     cuda_graph: bool = False
     variant: str = ""
+    batch: int | None = None
 
     @property
     def name(self) -> str:
@@ -190,9 +192,28 @@ def graphed(contestants: Sequence[Contestant]) -> list[Contestant]:
     return found
 
 
+def by_batch(contestants: Sequence[Contestant], batches: Sequence[int]) -> list[Contestant]:
+    """Return the contestants, each whose backend builds an engine for batches once for each of ``batches``.
+
+    Such an engine is the fastest for the batch it was tuned for, as one of TensorRT's with a profile for each is.
+    """
+    found = []
+    for contestant in contestants:
+        own = contestant.options
+        tied = {batch: for_batch(contestant.backend, own, batch) for batch in batches}
+        if any(options is not own for options in tied.values()):
+            found += [replace(contestant, options=options, batch=batch) for batch, options in tied.items()]
+        else:
+            found.append(contestant)
+    return found
+
+
 def _options_of(backend: str) -> Collection[str]:
     return {**OPTIONS.get(backend, {}), **torch_sessions.OPTIONS.get(backend, {})}
 
 
 def _check_options(backend: str, options: Mapping[str, str]) -> None:
-    (torch_sessions.check_options if backend in TORCH_BACKENDS else check_options)(backend, options)
+    if backend in TORCH_BACKENDS:
+        torch_sessions.check_options(backend, options)
+    else:
+        check_options(backend, for_batch(backend, options, 1))  # they will be tied to one, see by_batch

@@ -35,7 +35,7 @@ from quillrt.runtime.pretrained import find
 from quillrt.runtime.tensorrt_api import FAMILIES
 
 from .bench import network_input
-from .contestants import Contestant, bundle_contestants, graphed, torch_contestants, tuned
+from .contestants import Contestant, bundle_contestants, by_batch, graphed, torch_contestants, tuned
 from .environment import describe
 from .gpu_report import REFERENCE, Outcome, Step, Verdict, write_outcome
 from .gpu_steps import DRIVERS, File
@@ -55,7 +55,7 @@ _SELF_TEST_IMAGES = 512
 _PREPARING = 0.45  # of the time, for graphs and engines; measuring takes the rest
 _REPORTING_S = 30.0  # for what is under way when the time is up
 _MODES = (("mode", "reduce-overhead"), ("mode", "max-autotune"), ("io_binding", "0"))
-_IN_MODES = ("fp32", "fp16")  # torch.compile takes seconds, or minutes, for each batch
+_IN_MODES = ("fp32", "fp16")  # torch.compile takes seconds, or minutes, for each batch; so does TensorRT's builder
 
 
 class Check:
@@ -147,10 +147,11 @@ def _prepare(
     files = [*(file for made in graphs.values() for file in made), *engines]
     manifest = Manifest(spec, {}, tuple(entry for entry, _ in files))
     bundle = Bundle(work / "network.quill", manifest, {entry.path: data for entry, data in files}, "")
-    return source, network_input(images, spec, most), matrix(bundle, checkpoint, on_gpu=bool(describe_device().gpus))
+    on_gpu = bool(describe_device().gpus)
+    return source, network_input(images, spec, most), matrix(bundle, checkpoint, settings.batches, on_gpu=on_gpu)
 
 
-def matrix(bundle: Bundle, checkpoint: Path, *, on_gpu: bool) -> list[Contestant]:
+def matrix(bundle: Bundle, checkpoint: Path, batches: Sequence[int], *, on_gpu: bool) -> list[Contestant]:
     """Return every backend in every precision, with CUDA graphs and without, and PyTorch's and onnxruntime's variants.
 
     Where there is a GPU, the CPU has the two rows that others are compared with, and no more.
@@ -160,10 +161,10 @@ def matrix(bundle: Bundle, checkpoint: Path, *, on_gpu: bool) -> list[Contestant
     rows = [
         row
         for row in graphed(tuned(everyone, {}, _MODES))
-        if "mode" not in row.options or (row.precision in _IN_MODES and row.backend == "torch-compile-cuda")
+        if not row.options or (row.precision in _IN_MODES and _is_gpus(row.backend))
     ]
     references = (REFERENCE, "onnxruntime-cpu fp32")
-    return [row for row in rows if not on_gpu or row.name in references or _is_gpus(row.backend)]
+    return by_batch([row for row in rows if not on_gpu or row.name in references or _is_gpus(row.backend)], batches)
 
 
 def _is_gpus(backend: str) -> bool:

@@ -80,7 +80,15 @@ def measure(
             for contestant in track(contestants, "load", len(contestants))
         ]
         return tuple(
-            row for batch in settings.batches for row in _measure_batch(entrants, batch, settings, until, track)
+            row
+            for batch in settings.batches
+            for row in _measure_batch(
+                [entrant for entrant in entrants if entrant.contestant.batch in (None, batch)],
+                batch,
+                settings,
+                until,
+                track,
+            )
         )
 
 

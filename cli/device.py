@@ -58,11 +58,15 @@ def run(
 ) -> None:
     """Recognize the character in each image: prints file, label and probability."""
     from quillrt.runtime.bundle import Bundle
+    from quillrt.runtime.ort_options import for_batch
     from quillrt.runtime.predict import predict
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
-    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=provider_options(provider_option))
+    given = provider_options(provider_option)
+    if backend and cuda_graph:
+        given = for_batch(backend, given, batch_size)
+    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=given)
     opened = Bundle.open(bundle.path)
     with phase_bars(quiet) as phases:
         session, entry, chosen = open_fitting(

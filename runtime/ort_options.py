@@ -89,6 +89,16 @@ def check_options(backend: str, options: Mapping[str, str]) -> None:
         parse_options(backend, options)
 
 
+def for_batch(backend: str, options: Mapping[str, str], batch: int) -> Mapping[str, str]:
+    """Return ``options`` with an engine for queries of ``batch`` images, where ``backend`` builds one for batches.
+
+    Batches that ``options`` have stay as they are. One batch size is what a CUDA graph of onnxruntime-tensorrt needs.
+    """
+    if not _BATCHES.keys() <= OPTIONS.get(backend, {}).keys() or _BATCHES.keys() & options.keys():
+        return options
+    return {**options, **dict.fromkeys(_BATCHES, str(batch))}
+
+
 def parse_options(backend: str, options: Mapping[str, str]) -> Tuning:
     """Return ``options`` of ``backend`` as its session needs them.
 

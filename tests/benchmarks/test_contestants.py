@@ -8,6 +8,7 @@ from quillrt.benchmarks.contestants import (
     NAMES,
     Contestant,
     bundle_contestants,
+    by_batch,
     graphed,
     only,
     torch_contestants,
@@ -19,6 +20,7 @@ from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
 from quillrt.runtime.manifest import Manifest
+from quillrt.runtime.ort_options import parse_options
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.session import SessionOptions
 
@@ -164,6 +166,42 @@ def test_cuda_graphs_are_one_more_row_of_whoever_makes_them(monkeypatch, bundle)
     assert [options.cuda_graph for options in opened] == [False, True]
     with pytest.raises(ConfigError, match="for CUDA graphs, found openvino; add one with --backend"):
         graphed(given[-1:])
+
+
+def test_onnxruntimes_tensorrt_has_an_engine_and_a_cuda_graph_of_each_batch_size(monkeypatch, bundle):
+    spec = bundle.manifest.model
+    tensorrt = Contestant("onnxruntime-tensorrt", "fp16", spec, b"graph")
+    cuda = Contestant("onnxruntime-cuda", "fp16", spec, b"graph")
+    rows = by_batch(graphed(tuned([tensorrt, cuda], {}, [("trt_cuda_graph_enable", "1")])), (1, 1024))
+    assert [(row.name, row.batch) for row in rows] == [
+        ("onnxruntime-tensorrt fp16", 1),
+        ("onnxruntime-tensorrt fp16", 1024),
+        ("onnxruntime-tensorrt fp16 CUDA graph", 1),
+        ("onnxruntime-tensorrt fp16 CUDA graph", 1024),
+        ("onnxruntime-tensorrt fp16 trt_cuda_graph_enable=1", 1),
+        ("onnxruntime-tensorrt fp16 trt_cuda_graph_enable=1", 1024),
+        ("onnxruntime-cuda fp16", None),
+        ("onnxruntime-cuda fp16 CUDA graph", None),
+    ]
+    opened = []
+    monkeypatch.setattr("quillrt.benchmarks.contestants.open_session", lambda *given: opened.append(given[3]))
+    for row in rows[:6]:
+        row.open(SessionOptions())
+    tunings = [
+        parse_options(
+            "onnxruntime-tensorrt",
+            {**options.provider_options, **({"trt_cuda_graph_enable": "1"} if options.cuda_graph else {})},
+        )
+        for options in opened
+    ]
+    assert [str(tuning.batches) for tuning in tunings] == ["1:1:1", "1024:1024:1024"] * 3
+    assert [tuning.graph for tuning in tunings] == [False, False, True, True, True, True]
+
+
+def test_batches_that_were_asked_for_are_every_rows(bundle):
+    tensorrt = Contestant("onnxruntime-tensorrt", "fp16", bundle.manifest.model, b"graph")
+    rows = tuned([tensorrt], {"max_batch": "128"}, [])
+    assert by_batch(rows, (1, 64)) == rows
 
 
 def test_tf32_is_a_row_of_the_fp32_graph_with_an_option(monkeypatch, quadrants):

@@ -25,6 +25,7 @@ from quillrt.runtime.device import describe_device
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.ort import CpuSession
+from quillrt.runtime.ort_options import parse_options
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.pretrained import find
 from quillrt.runtime.trt_layers import LayerTime
@@ -175,7 +176,8 @@ def test_the_kernel_is_one_that_nvidias_assembler_takes(tmp_path):
 
 @pytest.mark.parametrize("on_gpu", [True, False])
 def test_the_matrix_has_every_precision_with_cuda_graphs_and_without(quadrants, tmp_path, on_gpu):
-    backends = {Precision.FP32: ("onnxruntime-cuda", "onnxruntime-cpu"), Precision.FP16: ("onnxruntime-cuda",)}
+    gpus = ("onnxruntime-cuda", "onnxruntime-tensorrt")
+    backends = {Precision.FP32: (*gpus, "onnxruntime-cpu"), Precision.FP16: gpus}
     files = [
         entry_for(b"g", f"{p.value}.onnx", "onnx", precision=p, backends=backends.get(p, ()), typed_for=("tensorrt",))
         for p in PRECISIONS
@@ -185,8 +187,19 @@ def test_the_matrix_has_every_precision_with_cuda_graphs_and_without(quadrants, 
     manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
     bundle = Bundle(tmp_path / "m.quill", manifest, {entry.path: data for entry, data in files}, "")
     (tmp_path / "c.safetensors").write_bytes(b"")
-    rows = [row.name for row in matrix(bundle, tmp_path / "c.safetensors", on_gpu=on_gpu)]
-    assert len(set(rows)) == len(rows)
+    contestants = matrix(bundle, tmp_path / "c.safetensors", (1, 1024), on_gpu=on_gpu)
+    assert len({(row.name, row.batch) for row in contestants}) == len(contestants)
+    rows = list(dict.fromkeys(row.name for row in contestants))
+    built = [row for row in contestants if row.backend == "onnxruntime-tensorrt"]
+    assert [(row.name.partition(" ")[2], row.batch) for row in built] == [
+        (f"{precision}{variant}", batch)
+        for precision in ("fp32", "fp16")
+        for variant in ("", " CUDA graph", " io_binding=0")
+        for batch in (1, 1024)
+    ]
+    for row in built:  # the session refuses a CUDA graph of several batch sizes
+        options = {**row.options, **({"trt_cuda_graph_enable": "1"} if row.cuda_graph else {})}
+        assert str(parse_options(row.backend, options).batches) == f"{row.batch}:{row.batch}:{row.batch}"
     for precision in ("fp32", "tf32", "fp16", "bf16", "int8", "fp8"):
         assert {f"tensorrt {precision}", f"tensorrt {precision} CUDA graph"} <= set(rows)
     for precision in ("fp32", "tf32", "fp16", "bf16"):

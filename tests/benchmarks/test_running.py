@@ -90,6 +90,15 @@ def test_every_row_is_measured_or_has_its_reason(contestant, images, log):
     assert "== onnxruntime-cpu fp32" in log.read_text()
 
 
+def test_a_contestant_of_one_batch_size_has_a_row_at_that_alone(contestant, images, log):
+    rows = measure([contestant, replace(contestant, precision="int8", batch=8)], images, QUICK, log)
+    assert [(row.name, row.batch, row.reason) for row in rows] == [
+        ("onnxruntime-cpu fp32", 1, None),
+        ("onnxruntime-cpu fp32", 8, None),
+        ("onnxruntime-cpu int8", 8, None),
+    ]
+
+
 def test_a_crash_in_the_middle_ends_its_own_rows_only(contestant, images, log):
     def crashing(items, label, total=None):
         for item in items:

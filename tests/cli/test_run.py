@@ -15,6 +15,8 @@ from PIL import Image
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.confidence import Confidence
+from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.ort_options import parse_options
 from quillrt.runtime.precision import Precision
 
 pytest.importorskip("onnxruntime")
@@ -38,6 +40,29 @@ def test_each_image_gets_a_line_with_its_label_and_probability(quillrt, quadrant
     assert code == 0
     assert out.splitlines() == [f"{pictures / 'sw.png'}  sw {BRIGHT:.4f}", f"{pictures / 'ne.png'}  ne {BRIGHT:.4f}"]
     assert err == "model.fp32.onnx on onnxruntime-cpu\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "batches"),
+    [
+        ((), "64:64:64"),
+        (("--batch-size", 5), "5:5:5"),
+        (("--batch-size", 5, "--provider-option", "min_batch=64"), "64:64:64"),
+    ],
+)
+def test_a_cuda_graph_of_onnxruntimes_tensorrt_is_for_the_queries_there_are(
+    quillrt, monkeypatch, quadrants_bundle, pictures, given, batches
+):
+    opened = []
+
+    def refuse(bundle, backend, precision, options, *_):
+        opened.append(parse_options(backend, {"trt_cuda_graph_enable": "1", **options.provider_options}))
+        raise BackendUnavailable("no GPU here")
+
+    monkeypatch.setattr("quillrt.runtime.select.open_fitting", refuse)
+    asked = ("--backend", "onnxruntime-tensorrt", "--cuda-graph", *given)
+    assert quillrt("run", quadrants_bundle, pictures, *asked)[0] == 1
+    assert [str(tuning.batches) for tuning in opened] == [batches]
 
 
 def test_quiet_leaves_the_note_out(quillrt, quadrants_bundle, pictures):

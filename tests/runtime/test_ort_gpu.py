@@ -17,6 +17,7 @@ from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import BackendUnavailable, BundleError, ConfigError
 from quillrt.runtime.ort_binding import Bindings
 from quillrt.runtime.ort_gpu import CudaSession, OrtTensorRTSession
+from quillrt.runtime.ort_options import for_batch
 from quillrt.runtime.session import SessionOptions
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -262,15 +263,21 @@ def test_onnxruntime_before_1_21_has_nothing_to_preload(monkeypatch, quadrants, 
     assert len(started) == 1
 
 
+@pytest.mark.parametrize(
+    ("cls", "option"), [(CudaSession, "enable_cuda_graph"), (OrtTensorRTSession, "trt_cuda_graph_enable")]
+)
 @pytest.mark.parametrize("graphs", [True, False])
-def test_cuda_graphs_are_asked_for_as_of_every_backend(quadrants, started, graphs):
-    asked = SessionOptions(cuda_graph=graphs, provider_options={} if graphs else {"io_binding": "0"})
+def test_cuda_graphs_are_asked_for_as_of_every_backend(quadrants, started, graphs, cls, option):
+    given = for_batch(cls.name, {} if graphs else {"io_binding": "0"}, 3)
+    asked = SessionOptions(cuda_graph=graphs, provider_options=given)
     try:
-        CudaSession(quadrants.onnx, quadrants.spec, asked)
+        cls(quadrants.onnx, quadrants.spec, asked)
     except AttributeError:  # the stand-in of onnxruntime's session binds nothing
         assert graphs
     ((_, found),) = started[0].providers
-    assert found.get("enable_cuda_graph") == ("True" if graphs else None)
+    assert found.get(option) == ("True" if graphs else None)
+    shapes = {found[key] for key in found if key.startswith("trt_profile")}
+    assert shapes == ({f"{quadrants.spec.input.name}:3x1x8x8"} if cls is OrtTensorRTSession else set())
 
 
 FORMS = [
