@@ -89,7 +89,7 @@ def torch_contestants(
     reason = None if checkpoint else "no checkpoint was given: --checkpoint CKPT.safetensors"
     on_gpu = [precision for precision in torch_sessions.PRECISIONS if precision in precisions]
     return [
-        Contestant(name, precision.value, spec, checkpoint or b"", reason)
+        Contestant(name, precision.value, spec, checkpoint or b"", reason or torch_sessions.why_unavailable(name))
         for name, (_, device) in TORCH_BACKENDS.items()
         for precision in (on_gpu if device == "cuda" else (Precision.FP32,))
     ]

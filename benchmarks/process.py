@@ -16,6 +16,10 @@ from quillrt.runtime.errors import BackendUnavailable
 _GOODBYE_S = 5.0
 
 
+class NoAnswer(BackendUnavailable):
+    """A process did not answer in the time it had; it was ended."""
+
+
 class Remote:
     """An instance of ``target`` (``module:Class``) in a new process; what that prints goes to the end of ``log``.
 
@@ -46,14 +50,15 @@ class Remote:
         """Return what the method ``name`` returns over there.
 
         Raises:
-            BackendUnavailable: it raised, died or did not answer within ``timeout_s``.
+            NoAnswer: it did not answer within ``timeout_s``.
+            BackendUnavailable: it raised or died, or had done so before.
         """
         if self.reason is not None:
             raise BackendUnavailable(self.reason)
         try:
             self._connection.send((name, args))
             if not self._connection.poll(timeout_s):
-                self._lose(f"no answer to {name!r} within {timeout_s:g} s")
+                self._lose(f"no answer to {name!r} within {timeout_s:.3g} s", NoAnswer)
             worked, answer = self._connection.recv()
         except (EOFError, ConnectionError):
             self._lose(f"its process {self._ending()} in {name!r}")
@@ -78,10 +83,10 @@ class Remote:
     ) -> None:
         self.close()
 
-    def _lose(self, reason: str) -> NoReturn:
+    def _lose(self, reason: str, kind: type[BackendUnavailable] = BackendUnavailable) -> NoReturn:
         self.reason = f"{reason}; {self._log.name} has what it printed"
         self.close()
-        raise BackendUnavailable(self.reason)
+        raise kind(self.reason)
 
     def _ending(self) -> str:
         try:

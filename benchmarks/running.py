@@ -20,12 +20,14 @@ from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.trt_layers import LayerTime
 
 from .contestants import Contestant
-from .process import Remote
+from .process import NoAnswer, Remote
 from .results import Agreement, Measured, Row
 from .statistics import median_of_medians, percentiles, queries_needed
 
 REFERENCES = ("eager fp32", "onnxruntime-cpu fp32")
 PATIENCE_S = 300.0  # a load or a first query may compile kernels, on a slow board for minutes
+LAST_S = 30.0  # for what is under way when the time is up
+LATE = "the time for the whole run was up"
 
 _LONGEST = 3600
 
@@ -40,7 +42,8 @@ class Settings:
         rounds: in how many turns that time is spent; all contestants take turns, so that a disturbance meets all.
         threads: CPU threads inside one query.
         layers: also time each layer, where a library tells.
-        whole_s: seconds after which nothing more is begun; what is left over gets that as its reason. ``None``: no end.
+        whole_s: seconds after which no row is begun, and half of which may go to loading; what is left over gets that
+            as its reason, and so does whoever takes ``LAST_S`` longer. ``None``: no end.
     """
 
     batches: tuple[int, ...] = (1, 64)
@@ -72,24 +75,42 @@ def measure(
     A contestant that cannot run, dies or hangs gets a row with its reason; the others go on. What the libraries print
     is appended to ``log``.
     """
+    return rows_of(attempts_of(contestants, images, settings, log, track))
+
+
+def attempts_of(
+    contestants: Sequence[Contestant],
+    images: NDArray[np.float32],
+    settings: Settings,
+    log: Path,
+    track: Track = no_progress,
+) -> list[Attempt]:
+    """Measure as ``measure`` does and return what ``rows_of`` makes rows of; all their processes have ended."""
     options = SessionOptions(threads=settings.threads)
-    until = math.inf if settings.whole_s is None else monotonic() + settings.whole_s
+    now = monotonic()
+    until = math.inf if settings.whole_s is None else now + settings.whole_s
     with ExitStack() as stack:
         entrants = [
-            _enter(contestant, images, options, log, until, stack)
+            _enter(contestant, images, options, log, (now + until) / 2, stack)  # what is loaded is to be measured, too
             for contestant in track(contestants, "load", len(contestants))
         ]
-        return tuple(
-            row
-            for batch in settings.batches
-            for row in _measure_batch(
-                [entrant for entrant in entrants if entrant.contestant.batch in (None, batch)],
-                batch,
-                settings,
-                until,
-                track,
-            )
-        )
+        return [
+            attempt for batch in settings.batches for attempt in _attempt_batch(entrants, batch, settings, until, track)
+        ]
+
+
+def rows_of(attempts: Sequence[Attempt], beside: Sequence[Attempt] = ()) -> tuple[Row, ...]:
+    """Return the rows of ``attempts``, by batch size, compared with each other and with ``beside``, measured before.
+
+    The first of both that ran at a batch size is the one whose answers the others are held against.
+    """
+    rows: list[Row] = []
+    for batch in dict.fromkeys(attempt.batch for attempt in attempts):
+        before = [attempt for attempt in beside if attempt.batch == batch]
+        alike = [*before, *(attempt for attempt in attempts if attempt.batch == batch)]
+        reference = next((attempt for attempt in alike if attempt.reason is None), None)
+        rows += with_speedups([_row(attempt, reference) for attempt in alike])[len(before) :]
+    return tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -114,61 +135,72 @@ def _enter(
         return _Entrant(contestant, reason)
     remote = stack.enter_context(Remote("quillrt.benchmarks.worker:Bench", log, contestant.name, options.threads))
     try:
-        return _Entrant(contestant, None, remote, remote.ask(PATIENCE_S, "open", contestant, images, options))
+        return _Entrant(contestant, None, remote, remote.ask(_patience_s(until), "open", contestant, images, options))
     except BackendUnavailable as error:
         remote.close()
-        return _Entrant(contestant, str(error))
+        return _Entrant(contestant, _why(error, until))
 
 
 def _late(until: float) -> str | None:
-    return "the time for the whole run was up before its turn" if monotonic() > until else None
+    return f"{LATE} before its turn" if monotonic() > until else None
 
 
-class _Attempt:
+def _patience_s(until: float, work_s: float = 0.0) -> float:
+    """Return how long an answer may take that takes ``work_s`` itself; after ``until`` little is waited for."""
+    return min(PATIENCE_S + work_s, max(until - monotonic(), 0.0) + LAST_S)
+
+
+def _why(error: BackendUnavailable, until: float) -> str:
+    """Return the reason of a failure; that the time was up is no fault of who was at work."""
+    return f"{LATE} in its turn: {error}" if isinstance(error, NoAnswer) and monotonic() > until else str(error)
+
+
+class Attempt:
     """One row in the making; at its first failure it takes that reason and asks no more."""
 
-    def __init__(self, entrant: _Entrant) -> None:
-        self.entrant = entrant
-        self.reason = entrant.reason
+    def __init__(self, entrant: _Entrant, batch: int, until: float) -> None:
+        self.entrant, self.batch = entrant, batch
+        self.reason = entrant.reason or _late(until)
+        self._until = until
         self.first_ms = 0.0
         self.logits: NDArray[np.float32] = np.empty((0, 0), np.float32)
         self.rounds: list[tuple[list[int], int]] = []
         self.device_ms: Mapping[str, float] | None = None
         self.layers: tuple[LayerTime, ...] | str = ()
 
-    def ask(self, name: str, *args: Any, timeout_s: float = PATIENCE_S) -> Any:
+    def ask(self, name: str, *args: Any, work_s: float = 0.0) -> Any:
         if self.reason is None and self.entrant.remote is not None:
             try:
-                return self.entrant.remote.ask(timeout_s, name, *args)
+                return self.entrant.remote.ask(_patience_s(self._until, work_s), name, *args)
             except BackendUnavailable as error:
-                self.reason = str(error)
+                self.reason = _why(error, self._until)
         return None
 
 
-def _measure_batch(
+def _attempt_batch(
     entrants: Sequence[_Entrant], batch: int, settings: Settings, until: float, track: Track
-) -> list[Row]:
-    attempts = [_Attempt(entrant) for entrant in entrants]
-    for attempt in attempts:
-        attempt.reason = attempt.reason or _late(until)
+) -> list[Attempt]:
+    attempts = []
+    for entrant in (entrant for entrant in entrants if entrant.contestant.batch in (None, batch)):
+        attempt = Attempt(entrant, batch, until)
+        attempts.append(attempt)
         if answer := attempt.ask("check", batch):
             attempt.first_ms, attempt.logits = answer
     turns = attempts * settings.rounds  # A B C A B C
     seconds = settings.seconds / settings.rounds
     for attempt in track(turns, f"batch {batch}", len(turns)):
-        timeout_s = PATIENCE_S + 10 * seconds
-        if answer := attempt.ask("round", batch, seconds, settings.least_queries, timeout_s=timeout_s):
+        if answer := attempt.ask("round", batch, seconds, settings.least_queries, work_s=10 * seconds):
             attempt.rounds.append(answer)
     for attempt in attempts:
         attempt.device_ms = attempt.ask("device_ms", batch)
         if settings.layers:
             attempt.layers = attempt.ask("layers", batch) or ()
-    reference = next((attempt for attempt in attempts if attempt.reason is None), None)
-    return with_speedups([_row(attempt, batch, reference) for attempt in attempts])
+    return attempts
 
 
-def _row(attempt: _Attempt, batch: int, reference: _Attempt | None) -> Row:
+def _row(attempt: Attempt, reference: Attempt | None) -> Row:
     contestant = attempt.entrant.contestant
+    batch = attempt.batch
     row = Row(contestant.backend, contestant.precision, batch, attempt.reason, variant=contestant.variant)
     if attempt.reason is not None or reference is None:
         return row

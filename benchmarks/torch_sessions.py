@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quillrt.runtime.device import describe_device
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.session import Session, SessionOptions
@@ -18,6 +20,7 @@ from quillrt.runtime.spec import ModelSpec
 if TYPE_CHECKING:
     from quillrt.train.checkpoint import Checkpoint
 
+_TRITON_SINCE = 7.0  # compute capability that torch/_dynamo/device_interface.py asks for
 _BEFORE_CAPTURE = 3  # as PyTorch's example has it
 # Half precisions by name of torch's type: the weights are converted, the logits are float32 again.
 _HALVES = {Precision.FP16: "float16", Precision.BF16: "bfloat16"}
@@ -168,6 +171,28 @@ def check_options(name: str, options: Mapping[str, str]) -> None:
             raise ConfigError(f"expected {key} of {name} to be {said}, found {value!r}")
 
 
+def why_unavailable(name: str) -> str | None:
+    """Return in one line why one of ``TORCH_BACKENDS`` cannot work here, or ``None``; this does not load PyTorch."""
+    found = find_spec("torch")
+    if found is None or found.origin is None:
+        return f"backend {name} needs the package torch: pip install 'quillrt[train]'"
+    if TORCH_BACKENDS[name][1] != "cuda":
+        return None
+    device = describe_device()
+    if not device.gpus:
+        return f"backend {name} needs an NVIDIA GPU: {device.gpu_reason}"
+    if run_path(str(Path(found.origin).with_name("version.py"))).get("cuda") is None:
+        return f"backend {name} needs a torch with CUDA, which the installed one is built without"
+    if name == "torch-compile-cuda":
+        if find_spec("triton") is None:
+            return f"backend {name} needs the package triton: pip install triton"
+        if float(device.gpus[0].compute_capability) < _TRITON_SINCE:
+            return (
+                f"backend {name} needs compute capability {_TRITON_SINCE}, this is {device.gpus[0].compute_capability}"
+            )
+    return None
+
+
 def open_torch_session(
     name: str,
     checkpoint: Path,
@@ -184,8 +209,8 @@ def open_torch_session(
     if name not in TORCH_BACKENDS:
         raise ConfigError(f"expected a backend out of {', '.join(TORCH_BACKENDS)}, found {name!r}")
     check_options(name, options.provider_options)
-    if find_spec("torch") is None:
-        raise BackendUnavailable(f"backend {name} needs the package torch: pip install 'quillrt[train]'")
+    if reason := why_unavailable(name):
+        raise BackendUnavailable(reason)
     from quillrt.train.checkpoint import load_checkpoint
 
     session, device = TORCH_BACKENDS[name]

@@ -7,8 +7,8 @@ import pytest
 
 from quillrt.benchmarks import running
 from quillrt.benchmarks.contestants import Contestant
-from quillrt.benchmarks.process import Remote
-from quillrt.benchmarks.running import Settings, compare, measure, with_speedups
+from quillrt.benchmarks.process import NoAnswer, Remote
+from quillrt.benchmarks.running import Settings, attempts_of, compare, measure, rows_of, with_speedups
 from quillrt.benchmarks.worker import batches
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.session import SessionOptions
@@ -128,6 +128,39 @@ def test_what_is_left_when_the_time_is_up_says_so(contestant, images, log):
         (late, _) = measure([contestant], images, replace(settings, whole_s=-1.0), log)
     assert one.measured is not None
     assert eight.reason == late.reason == "the time for the whole run was up before its turn"
+
+
+def test_no_answer_is_waited_for_much_longer_than_the_time_there_is(contestant, images, log, monkeypatch):
+    """The clock stands still; a contestant that hangs has what is left and ``LAST_S``, not ``PATIENCE_S``."""
+    waited = []
+
+    def hang(self, timeout_s, name, *args):
+        waited.append((name, timeout_s))
+        clock[0] += timeout_s
+        self._lose(f"no answer to {name!r}", NoAnswer)
+
+    clock = [100.0]
+    monkeypatch.setattr(running, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Remote, "ask", hang)
+    rows = measure([contestant, contestant], images, replace(QUICK, whole_s=50.0), log)
+    assert waited == [("open", 25.0 + running.LAST_S)]
+    assert {row.reason for row in rows[::2]} == {
+        f"{running.LATE} in its turn: no answer to 'open'; log.txt has what it printed"
+    }
+    assert {row.reason for row in rows[1::2]} == {f"{running.LATE} before its turn"}
+    waited.clear()
+    measure([contestant], images, replace(QUICK, whole_s=10_000.0), log)
+    measure([contestant], images, QUICK, log)
+    assert waited == [("open", running.PATIENCE_S)] * 2
+
+
+def test_rows_measured_later_are_compared_with_those_before(contestant, images, log):
+    first = attempts_of([contestant], images, QUICK, log)
+    rows = rows_of(attempts_of([replace(contestant, precision="int8")], images, QUICK, log), first)
+    assert [(row.name, row.batch) for row in rows] == [("onnxruntime-cpu int8", 1), ("onnxruntime-cpu int8", 8)]
+    for row, before in zip(rows, rows_of(first), strict=True):
+        assert (row.measured.agreement.reference, row.measured.agreement.same_label) == ("onnxruntime-cpu fp32", 1)
+        assert row.speedup == {"onnxruntime-cpu fp32": before.measured.median_ms / row.measured.median_ms}
 
 
 def test_a_model_that_takes_one_batch_size_only_fails_at_the_others(contestant, images, log):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from quillrt.benchmarks import torch_sessions
 from quillrt.benchmarks.torch_sessions import Captured, CompileSession, EagerSession, open_torch_session, set_tf32
+from quillrt.runtime.device import Device, Gpu
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, SpecError
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
@@ -157,6 +159,35 @@ def test_compile_without_a_compiler_says_what_to_install(checkpoint, monkeypatch
 def test_cuda_without_a_gpu_says_so(checkpoint):
     with pytest.raises(BackendUnavailable, match="no NVIDIA GPU"):
         EagerSession(checkpoint, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda", "missing", "name", "told"),
+    [
+        ("9.0", "13.0", "torch", "eager", "the package torch"),
+        (None, None, "", "eager", None),
+        (None, "13.0", "", "eager-cuda", "an NVIDIA GPU: no driver"),
+        ("8.7", None, "", "eager-cuda", "a torch with CUDA"),
+        ("8.7", "12.6", "triton", "eager-cuda", None),
+        ("8.7", "12.6", "triton", "torch-compile-cuda", "the package triton"),
+        ("6.2", "12.6", "", "torch-compile-cuda", "compute capability 7.0"),
+        ("9.0", "13.0", "", "torch-compile-cuda", None),
+    ],
+)
+def test_what_a_machine_lacks_is_told_without_loading_torch(monkeypatch, capability, cuda, missing, name, told):
+    gpus = () if capability is None else (Gpu("a GPU", capability, "13.0", 2**33),)
+    device = Device("cpu", "x86_64", 1, (), gpus, None if gpus else "no driver")
+    monkeypatch.setattr(torch_sessions, "describe_device", lambda: device)
+    monkeypatch.setattr(torch_sessions, "run_path", lambda path: {"cuda": cuda})
+    found = SimpleNamespace(origin="torch/__init__.py")
+    monkeypatch.setattr(torch_sessions, "find_spec", lambda package: None if package == missing else found)
+    reason = torch_sessions.why_unavailable(name)
+    assert reason is None if told is None else f"backend {name} needs {told}" in reason
+
+
+def test_torch_tells_of_its_cuda_as_its_file_does():
+    version = Path(torch.__file__).with_name("version.py")
+    assert torch_sessions.run_path(str(version))["cuda"] == torch.version.cuda
 
 
 @pytest.mark.gpu
