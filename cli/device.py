@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from quillrt.runtime.predict import Prediction
-
 
 def run(
     bundle: BundleFile,
@@ -81,36 +79,21 @@ def run(
     with session:
         confidence = opened.manifest.confidence
         predictions = list(predict(session, _read(images), top_k, batch_size, confidence))
-    doubts = [_doubt(p, min_confidence, reject=reject) for p in predictions]
     if as_json:
         print_json(
             {
                 "bundle": str(bundle),
                 "file": entry.path,
                 "backend": chosen,
-                "predictions": [
-                    {
-                        "image": p.name,
-                        "answer": None if doubt else p.label,
-                        "doubt": doubt,
-                        "top": [{"label": label, "probability": share} for label, share in p.top],
-                    }
-                    for p, doubt in zip(predictions, doubts, strict=True)
-                ],
+                "predictions": [p.to_json(min_confidence, reject=reject) for p in predictions],
             }
         )
         return
     note(f"{entry.path} on {chosen}", quiet)
-    for p, doubt in zip(predictions, doubts, strict=True):
+    for p in predictions:
         answers = "  ".join(f"{label} {share:.4f}" for label, share in p.top)
+        doubt = p.doubt(min_confidence, reject=reject)
         sys.stdout.write(f"{p.name}  {f'{doubt} ({answers})' if doubt else answers}\n")
-
-
-def _doubt(prediction: Prediction, least: float, *, reject: bool) -> str:
-    """Return why there is no answer, nothing if there is one."""
-    if reject and not prediction.is_character:
-        return "no character"
-    return "unsure" if prediction.probability < least else ""
 
 
 def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:

@@ -32,7 +32,7 @@ _TURNS = {
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint8]:
+def read_image(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return the image as grey levels, uint8 (H, W): turned as EXIF says, transparent parts laid on white.
 
     Of an animation, or of several pages, the first image is decoded and the others are not looked at.
@@ -40,9 +40,10 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
     Args:
         source: a file, or a file's content.
         name: what messages call it; the file's path by default.
+        max_pixels: how many it may have.
 
     Raises:
-        ImageError: no file, an empty one, no image, a truncated one, or more than ``MOST_BYTES`` or ``MAX_PIXELS``.
+        ImageError: no file, an empty one, no image, a truncated one, or more than ``MOST_BYTES`` or ``max_pixels``.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     try:
@@ -56,12 +57,12 @@ def read_image(source: Path | bytes, name: str | None = None) -> NDArray[np.uint
             warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF data; the image itself may be whole
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
+                if image.width * image.height > max_pixels:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height}")
                 return grey(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(
-            f"expected at most {MAX_PIXELS:,} pixels, but {name} claims more ({error}); shrink it"
+            f"expected at most {max_pixels:,} pixels, but {name} claims more ({error}); shrink it"
         ) from error
     except UnidentifiedImageError as error:
         raise ImageError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,31 @@ class Prediction:
         """That of the likeliest label."""
         return self.top[0][1]
 
+    def doubt(self, least: float = 0.0, *, reject: bool = True) -> str:
+        """Return why there is no answer, nothing if there is one.
+
+        Args:
+            least: below this probability the answer is ``unsure``.
+            reject: what is not taken for a character is ``no character``.
+        """
+        if reject and not self.is_character:
+            return "no character"
+        return "unsure" if self.probability < least else ""
+
+    def to_json(self, least: float = 0.0, *, reject: bool = True) -> dict[str, Any]:
+        """Return it as plain JSON values, the form that `quillrt run --json` and the server share; as ``doubt``."""
+        doubt = self.doubt(least, reject=reject)
+        return {
+            "image": self.name,
+            "answer": None if doubt else self.label,
+            "doubt": doubt,
+            "label": self.label,
+            "probability": self.probability,
+            "is_character": self.is_character,
+            "unsure": self.probability < least,
+            "top": [{"label": label, "probability": share} for label, share in self.top],
+        }
+
 
 def predict(
     session: Session,
@@ -55,15 +81,23 @@ def predict(
     Raises:
         AccuracyError: a logit is NaN or infinite.
     """
-    spec = session.spec
+    recipe = session.spec.preprocessing
     stream = iter(images)
     while chunk := list(islice(stream, batch_size)):
-        fitted = np.stack([fit_image(image, spec.preprocessing) for _, image in chunk])  # (n, height, width)
-        logits = _run(session, fitted)
-        probabilities, accepted = confidence.probabilities(logits), confidence.are_characters(logits, fitted)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        for (name, _), row, best, is_one in zip(chunk, probabilities, order, accepted, strict=True):
-            yield Prediction(name, tuple((spec.labels[k], float(row[k])) for k in best), bool(is_one))
+        fitted = np.stack([fit_image(image, recipe) for _, image in chunk])  # (n, height, width)
+        yield from predict_fitted(session, [name for name, _ in chunk], fitted, top_k, confidence)
+
+
+def predict_fitted(
+    session: Session, names: Sequence[str], fitted: NDArray[np.uint8], top_k: int, confidence: Confidence
+) -> Iterator[Prediction]:
+    """Yield a prediction for each of ``fitted``, uint8 (n, height, width), all run at once; errors as ``predict``."""
+    logits = _run(session, fitted)
+    probabilities, accepted = confidence.probabilities(logits), confidence.are_characters(logits, fitted)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    labels = session.spec.labels
+    for name, row, best, is_one in zip(names, probabilities, order, accepted, strict=True):
+        yield Prediction(name, tuple((labels[k], float(row[k])) for k in best), bool(is_one))
 
 
 def run_images(

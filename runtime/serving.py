@@ -1,0 +1,96 @@
+"""A model behind a queue: image files in, predictions out, whoever asks and however many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .batching import Batcher, Batching
+from .confidence import Confidence
+from .images import MAX_PIXELS, read_image
+from .predict import Prediction, predict_fitted
+from .preprocessing import fit_image
+from .session import Session
+
+
+@dataclass(frozen=True)
+class Served:
+    """A prediction with all labels, and the image as the network got it, uint8 (height, width)."""
+
+    prediction: Prediction
+    fitted: NDArray[np.uint8]
+
+    def top(self, count: int) -> Prediction:
+        """Return the prediction with the ``count`` likeliest labels."""
+        return replace(self.prediction, top=self.prediction.top[:count])
+
+
+class Service:
+    """Recognizes images for many at a time: reads and fits them in a pool of threads, runs them in batches.
+
+    ``async with`` opens it; leaving drains it. The session stays the caller's to close.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        confidence: Confidence,
+        batching: Batching = Batching(),
+        max_pixels: int = MAX_PIXELS,
+        watch: Callable[[int, float], None] = lambda images, seconds: None,
+    ) -> None:
+        """Say what runs and how; ``watch`` is told the size of each batch and the seconds it took."""
+        self._session, self._confidence, self._max_pixels = session, confidence, max_pixels
+        self._batcher = Batcher(self._fit, self._run, batching, watch)
+
+    @property
+    def held(self) -> int:
+        """How many images are accepted and not yet answered."""
+        return self._batcher.held
+
+    async def __aenter__(self) -> Service:
+        await self._batcher.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._batcher.__aexit__(kind, error, trace)
+
+    async def recognize(self, images: Sequence[bytes]) -> list[Served]:
+        """Return a prediction for each image file's content, in order; they are named by their number.
+
+        Raises:
+            QueueFull: there is no room for all of them.
+            ImageError: one is no image, damaged or too large; none is answered then.
+            QuillError: the engine failed.
+        """
+        return await self._batcher.submit(list(enumerate(images)))
+
+    def _fit(self, numbered: tuple[int, bytes]) -> tuple[str, NDArray[np.uint8]]:
+        number, data = numbered
+        image = read_image(data, f"image {number}", self._max_pixels)
+        return str(number), fit_image(image, self._session.spec.preprocessing)
+
+    def _run(self, named: list[tuple[str, NDArray[np.uint8]]]) -> list[Served]:
+        names = [name for name, _ in named]
+        fitted = np.stack([image for _, image in named])  # (n, height, width)
+        labels = len(self._session.spec.labels)
+        found = predict_fitted(self._session, names, fitted, labels, self._confidence)
+        return [Served(prediction, image) for prediction, image in zip(found, fitted, strict=True)]
+
+
+def warm_up(session: Session, max_batch: int) -> None:
+    """Run blank images, one and ``max_batch`` at a time: what would fail or be slow at first does so now.
+
+    Raises:
+        QuillError: the engine does not take batches of this size, or fails.
+    """
+    recipe = session.spec.preprocessing
+    for count in sorted({1, max_batch}):
+        blank = np.zeros((count, recipe.height, recipe.width), np.uint8)
+        list(predict_fitted(session, [""] * count, blank, 1, Confidence()))
