@@ -53,7 +53,7 @@ class _Waiting(Generic[P, R]):
 
 
 class Batcher(Generic[A, P, R]):
-    """Prepares items in a pool of threads and answers them in batches by one thread; ``async with`` opens and drains it.
+    """Prepares items in a pool of threads, answers them in batches by one; ``async with`` opens and drains it.
 
     All methods belong to one event loop. An item accepted is answered once: by its own result, or by the error that it
     met. Items run in the order in which they were ready.

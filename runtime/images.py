@@ -32,7 +32,7 @@ _TURNS = {
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def read_image(source: Path | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def read_image(source: Path | bytes, name: str | None = None, max_pixels: int | None = None) -> NDArray[np.uint8]:
     """Return the image as grey levels, uint8 (H, W): turned as EXIF says, transparent parts laid on white.
 
     Of an animation, or of several pages, the first image is decoded and the others are not looked at.
@@ -40,11 +40,12 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int = 
     Args:
         source: a file, or a file's content.
         name: what messages call it; the file's path by default.
-        max_pixels: how many it may have.
+        max_pixels: how many it may have; ``MAX_PIXELS`` by default.
 
     Raises:
         ImageError: no file, an empty one, no image, a truncated one, or more than ``MOST_BYTES`` or ``max_pixels``.
     """
+    limit = max_pixels or MAX_PIXELS
     name = name or (str(source) if isinstance(source, Path) else "image")
     try:
         data = read_bounded(source, MOST_BYTES) if isinstance(source, Path) else source
@@ -57,13 +58,11 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int = 
             warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF data; the image itself may be whole
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > max_pixels:
+                if image.width * image.height > limit:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height}")
                 return grey(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"expected at most {max_pixels:,} pixels, but {name} claims more ({error}); shrink it"
-        ) from error
+        raise ImageError(f"expected at most {limit:,} pixels, but {name} claims more ({error}); shrink it") from error
     except UnidentifiedImageError as error:
         raise ImageError(
             f"expected an image ({', '.join(_FORMATS)}), but {name} is none; give a PNG or JPEG"

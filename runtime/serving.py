@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .batching import Batcher, Batching
 from .confidence import Confidence
-from .images import MAX_PIXELS, read_image
+from .images import read_image
 from .predict import Prediction, predict_fitted
 from .preprocessing import fit_image
 from .session import Session
@@ -39,9 +39,9 @@ class Service:
         self,
         session: Session,
         confidence: Confidence,
-        batching: Batching = Batching(),
-        max_pixels: int = MAX_PIXELS,
-        watch: Callable[[int, float], None] = lambda images, seconds: None,
+        batching: Batching,
+        max_pixels: int,
+        watch: Callable[[int, float], None],
     ) -> None:
         """Say what runs and how; ``watch`` is told the size of each batch and the seconds it took."""
         self._session, self._confidence, self._max_pixels = session, confidence, max_pixels
