@@ -17,7 +17,7 @@ from .jetson_clocks import clocks_line, power_and_clocks
 
 PACKAGES = (
     "quillrt", "numpy", "torch", "triton", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert",
-    "tensorrt", "tensorrt-rtx", "cuda-bindings", "pycuda",
+    "tensorrt", "tensorrt-rtx", "cuda-bindings", "pycuda", "uvicorn", "starlette",
 )  # fmt: skip
 
 

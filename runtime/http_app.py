@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -151,11 +152,9 @@ class Routes:
         )
 
     async def _recognized(self, request: Request, body: bytes) -> list[Served]:
-        from starlette.concurrency import run_in_threadpool
-
         kind = request.headers.get("content-type", "")
         images = (
-            await run_in_threadpool(images_of, kind, body, self._limits.max_images)  # JSON of megabytes takes a while
+            await asyncio.to_thread(images_of, kind, body, self._limits.max_images)  # JSON of megabytes takes a while
             if "json" in kind.lower()
             else images_of(kind, body, self._limits.max_images)
         )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .batching import Batcher, Batching
 from .confidence import Confidence
@@ -85,12 +87,14 @@ class Service:
 
 
 def warm_up(session: Session, max_batch: int) -> None:
-    """Run blank images, one and ``max_batch`` at a time: what would fail or be slow at first does so now.
+    """Read a blank image and run it, one and ``max_batch`` at a time: what would fail or be slow at first does so now.
 
     Raises:
         QuillError: the engine does not take batches of this size, or fails.
     """
     recipe = session.spec.preprocessing
+    blank = BytesIO()
+    Image.new("L", (recipe.width, recipe.height)).save(blank, "PNG")
+    fitted = fit_image(read_image(blank.getvalue()), recipe)
     for count in sorted({1, max_batch}):
-        blank = np.zeros((count, recipe.height, recipe.width), np.uint8)
-        list(predict_fitted(session, [""] * count, blank, 1, Confidence()))
+        list(predict_fitted(session, [""] * count, np.stack([fitted] * count), 1, Confidence()))
