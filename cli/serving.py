@@ -60,8 +60,9 @@ def serve(
     max_bytes: Annotated[int, typer.Option("--max-bytes", min=1, help="Bytes of one request.")] = 10_000_000,
     max_pixels: Annotated[int, typer.Option("--max-pixels", min=1, help="Pixels of one image.")] = 16_000_000,
     max_connections: Annotated[int, typer.Option("--max-connections", min=1, help="Open at a time.")] = 512,
-    body_seconds: Annotated[
-        float, typer.Option("--body-seconds", min=0.1, help="How long a request may take to come, unless it is large.")
+    receive_seconds: Annotated[
+        float,
+        typer.Option("--receive-seconds", min=0.1, help="How long a request may take to come; a large one has longer."),
     ] = 10.0,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Threads that decode images. Default: one a core.")
@@ -108,7 +109,7 @@ def serve(
     token = find_token(token_file)
     options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=provider_options(provider_option))
     batching = Batching(max_batch, max_delay_ms, max_queue, workers or os.cpu_count() or 1)
-    limits = Limits(max_bytes, max_bytes + _OTHER_BODIES, max_images, max_pixels, body_seconds)
+    limits = Limits(max_bytes, max_bytes + _OTHER_BODIES, max_images, max_pixels, receive_seconds)
     opened = Bundle.open(bundle.path)
     with contextlib.closing(bind(host, port, token)) as bound:
         with phase_bars(quiet) as phases:
@@ -132,7 +133,7 @@ def serve(
                 app,
                 bound,
                 tally,
-                Connections(max_connections),
+                Connections(max_connections, receive_seconds),
                 lambda: tell(started, f"{entry.path} on {chosen}: {url}"),
             )
     tell(

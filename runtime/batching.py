@@ -116,7 +116,12 @@ class Batcher(Generic[A, P, R]):
             raise QueueFull
         self._held += len(items)
         try:
-            return list(await asyncio.gather(*await self._prepared(items)))
+            answers = await self._prepared(items)
+            try:
+                return list(await asyncio.gather(*answers))
+            finally:
+                for answer in answers:
+                    answer.cancel()  # where one failed, nobody waits for the others
         finally:
             self._held -= len(items)
             self._emptied.set()

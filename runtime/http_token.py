@@ -46,7 +46,7 @@ def address_of(host: str, token: str | None) -> tuple[socket.AddressFamily, str]
         ConfigError: it is no address, or the network could ask there without a token.
     """
     try:
-        found = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"expected an address of this machine as --host, found {host!r}: {error}") from error
     family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
