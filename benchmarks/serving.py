@@ -39,7 +39,6 @@ from quillrt.runtime.pretrained import PREFIX, find
 
 _TOLERANCE = 0.01  # of a probability: batches of another size may round otherwise
 _END_SECONDS = 90.0  # a server that stops takes at most 60
-_STARTING_SECONDS = 600.0  # it may have to build an engine
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def measure(
     """Return the figures of a server of its own process.
 
     Raises:
-        QuillError: it did not start.
+        QuillError: it did not start, or ended by itself.
     """
     command = [sys.executable, "-m", "quillrt.cli", "serve", model, "--port", "0", "--json", "--quiet", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -160,6 +159,8 @@ def measure(
             port = urlsplit(started["url"]).port or 0
             record = asyncio.run(load(port, questions, clients, seconds, lambda: server.send_signal(signal.SIGTERM)))
             rest, _ = server.communicate(timeout=_END_SECONDS)
+        except Refused as error:
+            raise QuillError("expected the server to go on until it is stopped, but it ended under the load") from error
         finally:
             server.kill()
     told = json.loads(rest or "{}")

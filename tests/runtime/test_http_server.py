@@ -37,7 +37,7 @@ def server(bundle, tmp_path_factory):
     limits = ("--receive-seconds", 1, "--max-connections", MOST, "--max-bytes", 100_000)
     with running(bundle, tmp_path_factory.mktemp("server"), *limits) as server:
         yield server
-        assert server.stop()[0] == 0
+        assert server.stop(signal.SIGINT)[0] == 0
 
 
 @pytest.fixture
@@ -172,15 +172,14 @@ def test_one_connection_more_than_allowed_is_told_to_come_again(server):
         assert time.monotonic() < deadline
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_answers_what_has_come_and_closes_idle_connections(bundle, png, tmp_path, number):
+def test_a_stop_answers_what_has_come_and_closes_idle_connections(bundle, png, tmp_path):
     with running(bundle, tmp_path, "--token-file", token(tmp_path), "--quiet") as server:
         with server.connect() as idle, server.connect() as asking:
             for connection in (idle, asking):
                 connection.sendall(post(png(1), "Authorization: Bearer 0123456789abcdef\r\n"))
                 assert whole_answer(connection).startswith(b"HTTP/1.1 200 ")
             asking.sendall(post(png(3), "Authorization: Bearer 0123456789abcdef\r\n"))
-            code, told = server.stop(number)
+            code, told = server.stop()
             answer = drain(asking)
             assert drain(idle) == b""
         assert (code, told) == (0, {"accepted": 3, "answered": 3})
