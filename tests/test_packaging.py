@@ -79,6 +79,14 @@ def test_the_installed_package_holds_every_module_and_its_mark_of_types(installe
     assert {f"quillrt/{path.parent.name}/{path.name}" for path in expected} <= files
 
 
+def test_the_installed_package_holds_the_servers_pages(installed):
+    pages = [path for pattern in ("*.html", "*.json") for path in (ROOT / "runtime").glob(pattern)]
+
+    assert {path.name for path in pages} == {"page.html", "api.html", "openapi.json"}
+    for path in pages:
+        assert Path(installed.locate_file(f"quillrt/runtime/{path.name}")).read_bytes() == path.read_bytes()
+
+
 def test_the_installed_package_holds_the_pretrained_models_byte_for_byte(installed):
     models = [path for path in (ROOT / "models").iterdir() if path.is_file()]
 
