@@ -89,7 +89,7 @@ def questions_of(model: str, images: ImageSet, count: int) -> list[Question]:
 
 
 async def load(
-    port: int, questions: Sequence[Question], clients: int, seconds: float, stop: Callable[[], None]
+    port: int, questions: list[Question], clients: int, seconds: float, stop: Callable[[], None]
 ) -> Record:
     """Return what became of the requests of ``clients`` that ask for ``seconds`` and on until a ``stop`` is through."""
     record = Record()
@@ -141,7 +141,7 @@ async def _ask(port: int, questions: Sequence[Question], record: Record) -> None
 
 
 def measure(
-    model: str, questions: Sequence[Question], clients: int, seconds: float, options: Sequence[str]
+    model: str, questions: list[Question], clients: int, seconds: float, options: Sequence[str]
 ) -> dict[str, Any]:
     """Return the figures of a server of its own process.
 
