@@ -88,9 +88,7 @@ def questions_of(model: str, images: ImageSet, count: int) -> list[Question]:
     return right
 
 
-async def load(
-    port: int, questions: list[Question], clients: int, seconds: float, stop: Callable[[], None]
-) -> Record:
+async def load(port: int, questions: list[Question], clients: int, seconds: float, stop: Callable[[], None]) -> Record:
     """Return what became of the requests of ``clients`` that ask for ``seconds`` and on until a ``stop`` is through."""
     record = Record()
     asking = [

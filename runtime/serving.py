@@ -13,6 +13,7 @@ from PIL import Image
 
 from .batching import Batcher, Batching
 from .confidence import Confidence
+from .errors import ConfigError, SpecError
 from .images import read_image
 from .predict import Prediction, predict_fitted
 from .preprocessing import fit_image
@@ -90,11 +91,17 @@ def warm_up(session: Session, max_batch: int) -> None:
     """Read a blank image and run it, one and ``max_batch`` at a time: what would fail or be slow at first does so now.
 
     Raises:
-        QuillError: the engine does not take batches of this size, or fails.
+        ConfigError: the engine does not take batches of this size.
+        QuillError: it fails.
     """
     recipe = session.spec.preprocessing
     blank = BytesIO()
     Image.new("L", (recipe.width, recipe.height)).save(blank, "PNG")
     fitted = fit_image(read_image(blank.getvalue()), recipe)
     for count in sorted({1, max_batch}):
-        list(predict_fitted(session, [""] * count, np.stack([fitted] * count), 1, Confidence()))
+        try:
+            list(predict_fitted(session, [""] * count, np.stack([fitted] * count), 1, Confidence()))
+        except SpecError as error:
+            raise ConfigError(
+                f"expected an engine that takes {count} images at a time, but {error}; lower --max-batch"
+            ) from error

@@ -219,6 +219,9 @@ def test_the_limit_is_what_the_message_says(monkeypatch):
     assert read_image(encoded(Image.fromarray(GREY))).size == 24
     with pytest.raises(ImageError, match="at most 24 pixels"):
         read_image(encoded(Image.new("L", (25, 1))))
+    assert read_image(encoded(Image.fromarray(GREY)), max_pixels=24).size == 24
+    with pytest.raises(ImageError, match="at most 23 pixels"):
+        read_image(encoded(Image.fromarray(GREY)), max_pixels=23)
 
 
 @given(
