@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from quillrt.runtime.progress import Phases, Track, no_phases, no_progress
@@ -14,9 +14,10 @@ T = TypeVar("T")
 
 
 def note(message: str, quiet: bool = False) -> None:
-    """Write one line to stderr unless ``quiet``."""
+    """Write one line to stderr unless ``quiet``; the work goes on where stderr takes none, as on a full disk."""
     if not quiet:
-        sys.stderr.write(message + "\n")
+        with suppress(OSError):
+            sys.stderr.write(message + "\n")
 
 
 def print_json(value: Any) -> None:

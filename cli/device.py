@@ -62,9 +62,8 @@ def run(
     from quillrt.runtime.session import SessionOptions
 
     given = provider_options(provider_option)
-    if backend and cuda_graph:
-        given = for_batch(backend, given, batch_size)
-    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=given)
+    tied = for_batch(backend, given, batch_size) if backend and cuda_graph else given
+    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=tied)
     opened = Bundle.open(bundle.path)
     with phase_bars(quiet) as phases:
         session, entry, chosen = open_fitting(

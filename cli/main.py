@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+from pathlib import Path
 
 import typer
 
@@ -35,6 +38,8 @@ _EXTRAS = {
     "tensorboard": "tensorboard",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "google"), "compile"),
 }
+
+_TERMINATED = 128 + signal.SIGTERM  # as shells count it
 
 app = typer.Typer(
     name="quillrt",
@@ -79,7 +84,9 @@ app.add_typer(deploying.app)
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 a foreseen error in one line, 2 wrong usage, 130 interrupted."""
+    """Run the command line: 0 done, 1 a foreseen error in one line, 2 wrong usage, 130 interrupted, 143 terminated."""
+    _open_streams()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that files and processes are tidied up
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8: they go out as they came in
     try:
@@ -102,6 +109,16 @@ def main() -> None:
         if debugging():
             raise
         _fail(f"{error.strerror or error}: {error.filename or 'input or output'}; check path, permissions and disk")
+
+
+def _open_streams() -> None:
+    """Open what the caller closed of stdin, stdout and stderr on nothing, or the next file would take its number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - as long as the program
 
 
 def _flush() -> None:

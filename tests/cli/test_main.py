@@ -1,10 +1,12 @@
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from quillrt.runtime.versions import versions
 
@@ -82,3 +84,24 @@ def test_a_full_disk_behind_stdout_is_one_line(quadrants_bundle):
     assert done.returncode == 1
     assert done.stderr.startswith(b"quillrt: error: No space left on device")
     assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_streams_that_are_closed_or_full_do_not_stop_the_work(quadrants_bundle, tmp_path, closed):
+    Image.new("L", (28, 28), "white").save(tmp_path / "blank.png")
+    command = shlex.join([*COMMAND, "run", str(quadrants_bundle), str(tmp_path / "blank.png")])
+    done = subprocess.run(["bash", "-c", f"{command} {closed}"], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert done.stdout.startswith(str(tmp_path)) == closed.startswith("2")
+
+
+def test_a_termination_tidies_up(quillrt, monkeypatch, tmp_path):
+    from quillrt.runtime import files
+
+    def terminated(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(files.os, "fsync", terminated)
+    code, _, err = quillrt("train", "--per-class", 5, "--epochs", 1, "--output", tmp_path / "net.safetensors", "-q")
+    assert (code, err) == (143, "")
+    assert not list(tmp_path.iterdir())
