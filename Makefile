@@ -1,4 +1,4 @@
-# Five targets: demo, test, check, fmt, models. All make .venv and install what they need.
+# Seven targets: demo, test, check, fmt, models, fuzz, thin-report. All make .venv and install what they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ FOLDERS := runtime train calibration compile benchmarks cli models
 SOURCES := $(wildcard $(addsuffix /*.py,$(FOLDERS)) models/*) pyproject.toml
 RECIPES := $(wildcard models/*.toml)
 
-.PHONY: demo test check fmt models $(RECIPES:.toml=)
+.PHONY: demo test check fmt models fuzz thin-report $(RECIPES:.toml=)
 
 demo: $(VENV)/installed
 	$(BIN)/quillrt demo
@@ -33,6 +33,11 @@ $(RECIPES:.toml=): $(VENV)/installed
 	$(BIN)/quillrt verify runs/$@.quill
 	$(BIN)/quillrt evaluate runs/$@.quill --output runs/$@
 	cp runs/$@.safetensors runs/$@.quill models/
+
+# Each reader of files under atheris (CPython 3.11 to 3.13 on Linux) for FUZZ_SECONDS; findings go to runs/fuzz/.
+fuzz: $(VENV)/installed
+	$(BIN)/pip install --quiet 'atheris>=3,<4'
+	$(BIN)/python tests/fuzz/run.py
 
 # An ordinary install, made again when a source changes: what is checked and tested is what a user gets.
 $(VENV)/installed: $(SOURCES) $(VENV)/packages

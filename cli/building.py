@@ -71,6 +71,8 @@ def build(
         )
     if write:
         add_files(opened, files)
+        if opened.is_signed:
+            note(f"{bundle}: was signed without the new files and is not signed now: quillrt sign", quiet)
     if as_json:
         print_json({"bundle": str(bundle), "written": write, "engines": rows})
         return

@@ -48,6 +48,10 @@ def run(
     threads: Threads = None,
     provider_option: ProviderOption = None,
     cuda_graph: CudaGraph = False,
+    require_signature: Annotated[
+        Path | None,
+        typer.Option("--require-signature", metavar="PUB.pem", help="Run only a bundle signed for this public key."),
+    ] = None,
     cached: Cached = True,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -64,7 +68,7 @@ def run(
     given = provider_options(provider_option)
     tied = for_batch(backend, given, batch_size) if backend and cuda_graph else given
     options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=tied)
-    opened = Bundle.open(bundle.path)
+    opened = Bundle.open(bundle.path, require_signature)
     with phase_bars(quiet) as phases:
         session, entry, chosen = open_fitting(
             opened,

@@ -34,7 +34,7 @@ def inspect(
         return
     engines = _engines(opened)
     if as_json:
-        print_json({"sha256": opened.sha256, **manifest.to_json(), "engines": engines})
+        print_json({"sha256": opened.sha256, "signed": opened.is_signed, **manifest.to_json(), "engines": engines})
         return
     rows = [
         (
@@ -73,6 +73,8 @@ def inspect(
         )
     for line in _confidence(manifest.confidence):
         typer.echo(line)
+    if opened.is_signed:
+        typer.echo("it carries a signature, which was not checked: quillrt verify --key PUB.pem")
     for origin in dict.fromkeys(e.calibrated for e in manifest.entries if e.calibrated):
         typer.echo(f"INT8 ranges: {origin}")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quillrt.cli.console import print_json, print_table, tracker
+from quillrt.cli.console import note, print_json, print_table, tracker
 from quillrt.cli.model_files import BundleFile, ModelFile, checkpoint_file
 from quillrt.cli.options import Config, DataRoot, Debug, Json, ModelDataset, Quiet
 from quillrt.runtime.errors import ConfigError
@@ -65,17 +66,34 @@ def verify(
         ),
     ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="For --layers: how many.")] = _LAYER_IMAGES,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="PUB.pem", help="First check that the bundle is signed for this public key."),
+    ] = None,
+    signature_only: Annotated[
+        bool, typer.Option("--signature-only", help="Check the signature and every sha256, and run nothing.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,
     debug: Debug = False,
 ) -> None:
     """Compare every file of a bundle that runs here with its FP32 graph on real images; exit 1 if one is at fault."""
+    from quillrt.runtime.bundle import Bundle
+
+    if signature_only and key is None:
+        raise ConfigError("expected --key PUB.pem beside --signature-only, found none; add it")
+    opened = Bundle.open(bundle.path, key)
+    if key is not None:
+        note(f"{bundle}: signed for {key}, and every file in it is as it was then", quiet)
+    if signature_only:
+        if as_json:
+            print_json({"bundle": str(bundle), "sha256": opened.sha256, "signed_for": str(key)})
+        return
     import numpy as np
 
     from quillrt.compile import verify as verification
     from quillrt.runtime.backends import BY_NAME
-    from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.errors import AccuracyError
     from quillrt.train.datasets import load_dataset_for
 
@@ -88,7 +106,6 @@ def verify(
         raise ConfigError(
             f"expected --backend out of {', '.join(BY_NAME)}, found {', '.join(strange)}; the others run unasked"
         )
-    opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     name, splits = load_dataset_for(manifest.model, manifest.training, dataset, data_root)
     chosen = splits.part(part)

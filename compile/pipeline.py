@@ -121,7 +121,7 @@ def compile_bundle(
     preferred = {} if choice is None else {"path": choice.chosen.path, "backend": choice.chosen.backend}
     confidence = confidence_of(source, images.validation, cache)
     write_bundle(output, source.spec, source.record, files, preferred, confidence)
-    return Compiled(Bundle.open(output), verdicts, found, choice)
+    return Compiled(Bundle.open(output, made_here=True), verdicts, found, choice)
 
 
 class _Made(NamedTuple):

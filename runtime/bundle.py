@@ -10,6 +10,7 @@ from pathlib import Path
 from .errors import BundleError
 from .manifest import MANIFEST, Entry, Manifest, read_manifest
 from .onnx_bytes import check_self_contained
+from .signature import SIGNATURE, check_signature, required_key
 from .zips import read_stored
 
 
@@ -22,12 +23,14 @@ class Bundle:
         manifest: what it says of itself.
         files: bytes of every entry by its path.
         sha256: of the manifest, which names the sha256 of all else: the bundle's fingerprint.
+        is_signed: it carries a signature, which says nothing before it is held against a key.
     """
 
     path: Path
     manifest: Manifest
     files: dict[str, bytes]
     sha256: str
+    is_signed: bool = False
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -39,18 +42,28 @@ class Bundle:
         return self.files[entry.path]
 
     @classmethod
-    def open(cls, path: Path) -> Bundle:
+    def open(cls, path: Path, signature_key: Path | None = None, *, made_here: bool = False) -> Bundle:
         """Read and check a bundle whole.
 
+        Args:
+            path: of the bundle.
+            signature_key: public key that it must be signed for; ``None``: the one that the environment's
+                ``QUILLRT_REQUIRE_SIGNATURE`` names, if it names one.
+            made_here: this program has just written it, so the environment asks for no signature.
+
         Raises:
-            BundleError: no file, no zip, a truncated one, a newer schema, a file missing, unknown or changed, a graph
-                that names something outside of itself.
+            BundleError: no file, no zip, a truncated one, not signed as it must be, a newer schema, a file missing,
+                unknown or changed, a graph that names something outside of itself.
+            ConfigError: the key cannot be had.
         """
         files = _read_zip(path)
         try:
             text = files.pop(MANIFEST)
         except KeyError:
             raise BundleError(f"expected {MANIFEST} in {path}, found a zip without one; give a .quill bundle") from None
+        signature = files.pop(SIGNATURE, None)
+        if key := signature_key or (None if made_here else required_key()):
+            check_signature(text, signature, key, path)
         try:
             manifest = read_manifest(text)
         except BundleError as error:
@@ -71,7 +84,7 @@ class Bundle:
                     check_self_contained(files[entry.path])
                 except BundleError as error:
                     raise BundleError(f"{path}: {entry.path}: {error}") from error
-        return cls(path, manifest, files, hashlib.sha256(text).hexdigest())
+        return cls(path, manifest, files, hashlib.sha256(text).hexdigest(), signature is not None)
 
 
 def _read_zip(path: Path) -> dict[str, bytes]:

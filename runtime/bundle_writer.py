@@ -17,7 +17,9 @@ from .confidence import AS_IT_IS, Confidence
 from .errors import BundleError
 from .files import written_whole
 from .manifest import MANIFEST, Entry, Manifest, read_manifest
+from .signature import SIGNATURE, sign
 from .spec import ModelSpec
+from .zips import read_stored
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # zip's earliest: equal content gives equal bytes
 
@@ -85,17 +87,39 @@ def write_bundle(
         confidence: see ``Manifest``.
 
     Raises:
-        BundleError: two files have one name.
+        BundleError: two files have one name, or the manifest could not be read back, as one that cannot be printed.
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
-        BundleError: what the manifest would say could not be read back, as a name that cannot be printed.
     """
     if len({entry.path for entry, _ in files}) < len(files):
         raise BundleError(f"expected files of different names for {path}, found a name twice; leave one out")
     manifest = Manifest(model, source, tuple(entry for entry, _ in files), preferred or {}, confidence)
     text = json.dumps(manifest.to_json(), indent=2, allow_nan=False)
     read_manifest(text.encode())
-    with written_whole(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(MANIFEST, _DATE), text)
-        for entry, data in files:
-            archive.writestr(zipfile.ZipInfo(entry.path, _DATE), data)
+    _write_zip(path, [(MANIFEST, text.encode()), *((entry.path, data) for entry, data in files)])
     return manifest
+
+
+def sign_bundle(path: Path, key: Path) -> None:
+    """Put a signature into a bundle, in place of one that it has; all else stays byte for byte as it is.
+
+    Args:
+        path: of the bundle.
+        key: PEM file of an Ed25519 private key.
+
+    Raises:
+        BundleError: it is no whole bundle.
+        ConfigError: there is no such key.
+        OSError: the bundle cannot be written; it stays as it was.
+    """
+    fingerprint = Bundle.open(path, made_here=True).sha256
+    with _alone(path):
+        files = read_stored(path)
+        if hashlib.sha256(files[MANIFEST]).hexdigest() != fingerprint:
+            raise BundleError(f"expected {path} to stay as it is, but it was changed while it was read; sign it again")
+        _write_zip(path, [*files.items(), (SIGNATURE, sign(files[MANIFEST], key))])
+
+
+def _write_zip(path: Path, files: Sequence[tuple[str, bytes]]) -> None:
+    with written_whole(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in dict(files).items():
+            archive.writestr(zipfile.ZipInfo(name, _DATE), data)

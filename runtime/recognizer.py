@@ -127,6 +127,7 @@ def open_recognizer(
     backend: str | None = None,
     precision: Precision | str | None = None,
     options: SessionOptions = SessionOptions(),
+    signature_key: str | PathLike[str] | None = None,
 ) -> Recognizer:
     """Open the file of ``bundle`` that is the likely fastest here, as ``quillrt run`` does.
 
@@ -135,16 +136,18 @@ def open_recognizer(
         backend: the only one to try; ``None``: the first that works.
         precision: the only one to try.
         options: of the session.
+        signature_key: PEM file of the public key that the bundle must be signed for; ``None``: what the environment's
+            ``QUILLRT_REQUIRE_SIGNATURE`` asks for.
 
     Raises:
-        BundleError: there is no whole bundle.
+        BundleError: there is no whole bundle, or it is not signed as it must be.
         BackendUnavailable: nothing in it runs here; the message says why for each file.
-        ConfigError: no backend, precision or model has that name.
+        ConfigError: no backend, precision or model has that name, or there is no such key.
     """
     given = str(bundle)
     path = find(given.removeprefix(PREFIX), ".quill") if given.startswith(PREFIX) else Path(given)
     wanted = Precision.parse(precision) if isinstance(precision, str) else precision
-    opened = Bundle.open(path)
+    opened = Bundle.open(path, None if signature_key is None else Path(signature_key))
     session, entry, chosen = open_fitting(opened, backend, wanted, options, Cache(default_folder()))
     return Recognizer(session, entry, chosen, opened.manifest.confidence)
 

@@ -34,6 +34,7 @@ ENGINES = {  # the one file of runtime/ that may load a library, inside a functi
     "starlette": "http_app.py",
     "prometheus_client": "http_metrics.py",
     "uvicorn": "http_server.py",
+    "cryptography": "signature.py",
 }
 HEAVY = {
     *("torch", "torchvision", "sklearn", "matplotlib"),
