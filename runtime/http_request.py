@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from .http_front import Receive
+from .strict_json import read_json
 
 _LEAST_RATE = 20_000  # bytes a second: who sends faster has the time it takes
 _FORM = '{"image": "BASE64"} or {"images": ["BASE64", …]}'
@@ -150,9 +150,11 @@ def images_of(content_type: str, body: bytes, max_images: int) -> list[bytes]:
     if not is_json:
         return [body]
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(HTTPStatus.BAD_REQUEST, f"expected JSON, but the body is none: {error}; send {_FORM}") from error
+        value = read_json(body)
+    except ValueError as error:
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST, f"expected JSON, but the body cannot be read: {error}; send {_FORM}"
+        ) from error
     images = _listed(value)
     if not 1 <= len(images) <= max_images:
         raise Refusal(

@@ -9,8 +9,10 @@ import socket
 from pathlib import Path
 
 from .errors import ConfigError
+from .files import read_bounded
 
 VARIABLE = "QUILLRT_TOKEN"
+_MOST_BYTES = 4096
 _LEAST = 16  # characters: 64 bits where they are hexadecimal
 
 
@@ -22,7 +24,7 @@ def find_token(file: Path | None) -> str | None:
     """
     if file is not None:
         try:
-            given, source = file.read_text(encoding="ascii").strip(), str(file)
+            given, source = read_bounded(file, _MOST_BYTES).decode("ascii").strip(), str(file)
         except OSError as error:
             raise ConfigError(f"expected a token in {file}, but {error.strerror}; check the path") from error
         except UnicodeDecodeError as error:

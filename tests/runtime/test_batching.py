@@ -78,9 +78,15 @@ def test_each_request_is_refused_or_answered_once_by_its_own_answers(requests, b
             for count, turns, hangs_up in requests:
                 items = list(range(number, number + count))
                 number += count
-                has_room = batcher.held + count <= room
-                task = asyncio.create_task(batcher.submit(items))
+                seen = []
+
+                async def ask(items=items, seen=seen):
+                    seen.append(batcher.held + len(items) <= room)  # as it is when the batcher is asked
+                    return await batcher.submit(items)
+
+                task = asyncio.create_task(ask())
                 await asyncio.sleep(0)
+                (has_room,) = seen
                 assert batcher.held <= room
                 if hangs_up:
                     task.cancel()

@@ -214,7 +214,7 @@ def test_doubts_are_the_bundles_and_the_options(asking, png):
         ("POST", "/predict", b"garbage", "image/png", 422, "image 0 is none; give a PNG or JPEG"),
         ("POST", "/predict", b"", "image/png", 400, "found an empty body"),
         ("POST", "/predict", b"x", "text/plain", 415, "found 'text/plain'"),
-        ("POST", "/predict", b"{", "application/json", 400, "the body is none"),
+        ("POST", "/predict", b"{", "application/json", 400, "the body cannot be read"),
         ("POST", "/predict", b"x" * 201, "image/png", 413, "at most 200 bytes"),
         ("POST", "/predict?top_k=0", b"x", "image/png", 422, "expected top_k of 1 or more, found '0'"),
         ("POST", "/predict?top_k=%0a%F0", b"x", "image/png", 422, "expected top_k of 1 or more"),
