@@ -91,6 +91,3 @@ def build(
             for row in rows
         ],
     )
-
-
-VERBS = (build,)

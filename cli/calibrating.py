@@ -126,6 +126,3 @@ def _bars(counts: tuple[int, ...]) -> str:
     """Return a bar for each count, by its logarithm: the far ends are what calibration is about."""
     top = math.log1p(max(counts)) or 1.0
     return "".join(" ▁▂▃▄▅▆▇█"[round(8 * math.log1p(count) / top)] for count in counts)
-
-
-VERBS = (calibrate,)

@@ -203,6 +203,3 @@ def _print_choice(choice: Choice) -> None:
     title = f"one thread, batch {choice.batch}, medians"
     print_table(title, ("file", "backend", "µs a query", "drop (points)", ""), rows)
     typer.echo(choice.note)
-
-
-VERBS = (compile,)

@@ -154,6 +154,3 @@ def _judge(accuracy: float, right: int) -> None:
             f"expected at least {100 * _LEAST_ACCURACY} % on the test part and {_IMAGES - 2} of {_IMAGES} files right, "
             f"found {100 * accuracy:.2f} % and {right}"
         )
-
-
-VERBS = (demo,)

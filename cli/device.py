@@ -109,6 +109,3 @@ def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
             continue
         for file in find_images([path]):
             yield str(file), read_image(file)
-
-
-VERBS = (run,)

@@ -41,6 +41,3 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     print_jetson(jetson)
     print_table("packages", ("package", "version"), packages.items())
     print_table("backends", ("backend", "works here?"), [(name, why or "yes") for name, why in backends.items()])
-
-
-VERBS = (doctor,)

@@ -132,9 +132,6 @@ def evaluate(
     _print(title, report)
 
 
-VERBS = (evaluate,)
-
-
 def _open(
     stack: ExitStack,
     model: ModelFile,

@@ -165,6 +165,3 @@ def _products(built_for: Mapping[str, Any]) -> str:
 
 def _accuracy(measured: Any) -> str:
     return ", ".join(f"{100 * m['accuracy']:.2f} % on {name} (n = {m['n']})" for name, m in measured.items())
-
-
-VERBS = (inspect,)

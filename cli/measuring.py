@@ -124,6 +124,3 @@ def bench(
             typer.echo(line)
     written = [name for name in ("result.json", "result.md", "latency.png", "log.txt") if (output / name).exists()]
     note(f"written: {', '.join(written)} in {output}", quiet)
-
-
-VERBS = (bench,)

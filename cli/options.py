@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quillrt.cli.every_verb import MODULES
 from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.precision import Precision
 
@@ -51,8 +52,9 @@ def _read_config(ctx: typer.Context, value: Path | None) -> Path | None:
         raise typer.BadParameter(f"expected a TOML file, but {value}: {error}") from error
     verb = _verb(ctx)
     for context in _below_root(ctx):
-        verbs = getattr(context.parent.command, "commands", {}) if context.parent else {}
-        if strangers := sorted(set(table) - set(verbs)):
+        loaded = getattr(context.parent.command, "commands", {})
+        verbs = {*loaded, *MODULES} if context.parent.parent is None else set(loaded)
+        if strangers := sorted(set(table) - verbs):
             raise typer.BadParameter(
                 f"expected a table per verb in {value}, such as [{verb}], found {', '.join(strangers)}"
             )

@@ -54,6 +54,3 @@ def _accuracy(model: Facts) -> str:
     figures = ", ".join(f"{precision} {100 * accuracy:.2f} %" for precision, accuracy in lowest.items())
     where = dict.fromkeys(f"{m['dataset']} {m['part']}, n = {m['n']:,}" for m in model.measured)
     return f"{figures} ({'; '.join(where)})" if where else ""
-
-
-VERBS = (models,)

@@ -59,6 +59,3 @@ def preview(
         print_json({"path": str(output), "images": images, "draws": draws})
         return
     note(f"wrote {output}", quiet)
-
-
-VERBS = (preview,)

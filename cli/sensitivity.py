@@ -108,6 +108,3 @@ def sensitivity(
 
 def _figures(effect: Effect) -> tuple[str, str]:
     return f"{effect.drop:+.2f}", f"{100 * effect.error:.2f} %"
-
-
-VERBS = (sensitivity,)

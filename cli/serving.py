@@ -143,5 +143,3 @@ def serve(
 
 
 _OTHER_BODIES = 64_000_000  # bytes that all requests besides one of the largest may hold
-
-VERBS = (serve,)

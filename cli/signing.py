@@ -28,6 +28,3 @@ def sign(
 
     sign_bundle(bundle.path, key)
     note(f"{bundle}: signed; quillrt run --require-signature PUB.pem wants it so", quiet)
-
-
-VERBS = (sign,)

@@ -86,9 +86,6 @@ def synthesize(
     print_table(f"synthetic {name}", columns, [row])
 
 
-VERBS = (synthesize,)
-
-
 def _record(
     name: str, real: ImageSet, per_class_real: int | None, count: int, settings: GanConfig, seconds: float
 ) -> dict[str, Any]:

@@ -145,9 +145,6 @@ def finetune(
         report.finish(tuned, splits)
 
 
-VERBS = (train, finetune)
-
-
 def _input_steps(start: Checkpoint, splits: Splits, method: str, target: str, seed: int) -> dict[str, Steps]:
     from quillrt.calibration.methods import Method
     from quillrt.compile.qat import input_steps

@@ -209,6 +209,3 @@ def print_parity(bundle: Bundle) -> None:
         rows.append((f"model.{row['form']}.onnx", *figures, row["reason"][:80]))
     title = f"the graphs as they stand, without an engine's optimizations, against {reference}"
     print_table(title, ("graph", "largest |Δ logit|", "mean |Δ logit|", "error, tolerance", "agreement", ""), rows)
-
-
-VERBS = (verify,)

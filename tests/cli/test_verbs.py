@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from quillrt.cli.main import app as quillrt
+from quillrt.cli.every_verb import MODULES
+from quillrt.cli.main import application
 from quillrt.cli.training_options import OPTIONS
 from quillrt.cli.verbs import with_options
 
@@ -84,9 +85,16 @@ def test_name_and_signature():
 
 
 def test_train_and_finetune_offer_the_same_options():
-    commands = typer.main.get_command(quillrt).commands
+    commands = typer.main.get_command(application()).commands
     defaults = [
         {p.name: p.default for p in commands[verb].params if p.name in OPTIONS} for verb in ("train", "finetune")
     ]
     assert defaults[0].keys() == defaults[1].keys() == OPTIONS.keys()
     assert {name for name in OPTIONS if defaults[0][name] != defaults[1][name]} == {"epochs", "lr"}
+
+
+def test_each_verb_stands_under_its_own_name_and_alone_when_it_is_asked_for() -> None:
+    assert list(typer.main.get_command(application()).commands) == list(MODULES)
+    for verb in MODULES:
+        assert list(typer.main.get_command(application(verb)).commands) == [verb]
+    assert list(typer.main.get_command(application("nonsense")).commands) == list(MODULES)

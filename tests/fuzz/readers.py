@@ -240,11 +240,13 @@ def configs() -> list[bytes]:
 def read_config(data: bytes) -> None:
     import typer
 
-    from quillrt.cli.main import app
+    from quillrt.cli.main import application
 
     path = _file(data, "any.toml")
     try:
-        app(["run", str(_folder() / "absent.quill"), "x.png", "--config", str(path)], standalone_mode=False)
+        application("run")(
+            ["run", str(_folder() / "absent.quill"), "x.png", "--config", str(path)], standalone_mode=False
+        )
     except (typer.BadParameter, typer.Exit):
         return
     except Exception as error:
