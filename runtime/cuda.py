@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
@@ -29,6 +29,9 @@ class Cuda(Protocol):
 
     def current(self) -> AbstractContextManager[None]:
         """Make the device current for this thread while the block runs."""
+
+    def all_or_nothing(self) -> AbstractContextManager[None]:
+        """Free what the block was given if it fails."""
 
     def device_buffer(self, size_bytes: int) -> int:
         """Return the address of new device memory."""
@@ -64,7 +67,7 @@ class Cuda(Protocol):
         """Do what ``graph`` holds once ``stream`` gets there."""
 
     def close(self) -> None:
-        """Free all that was given."""
+        """Free all that was given; a failed device, whose error was raised, has nothing left to free."""
 
 
 def open_cuda(device: int) -> Cuda:
@@ -95,28 +98,38 @@ class PyCuda:
         self._streams: dict[int, Any] = {}
         self._events: list[Any] = []
         self._graphs: Graphs | None = None
+        self._context = self._call(_primary_context, self._driver, device)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
         try:
-            self._context = _primary_context(self._driver, device)
+            self._context.push()
+            try:
+                yield
+            except BaseException:
+                with suppress(self._driver.Error):  # fails too after a failed kernel, whose error is the one to tell
+                    self._driver.Context.pop()
+                raise
+            self._driver.Context.pop()
         except self._driver.Error as error:
             raise self._unavailable(error) from error
 
     @contextmanager
-    def current(self) -> Iterator[None]:
-        self._context.push()
+    def all_or_nothing(self) -> Iterator[None]:
+        before = len(self._allocations), len(self._streams), len(self._events)
         try:
             yield
-        except self._driver.Error as error:
-            raise self._unavailable(error) from error
-        finally:
-            self._driver.Context.pop()
+        except BaseException:
+            self._free(*before)
+            raise
 
     def device_buffer(self, size_bytes: int) -> int:
-        allocation = self._driver.mem_alloc(size_bytes)
+        allocation = self._call(self._driver.mem_alloc, size_bytes)
         self._allocations.append(allocation)
         return int(allocation)
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        array: NDArray[Any] = self._driver.pagelocked_empty(shape, np.dtype(dtype))
+        array: NDArray[Any] = self._call(self._driver.pagelocked_empty, shape, np.dtype(dtype))
         self._allocations.append(array.base)
         array.fill(0)
         return array
@@ -153,15 +166,26 @@ class PyCuda:
         self._with_graphs().launch(graph, stream)
 
     def close(self) -> None:
-        with self.current():
+        with suppress(BackendUnavailable), self.current():
             if self._graphs is not None:
                 self._graphs.close()
-            for allocation in self._allocations:
-                allocation.free()
-            # pycuda destroys streams and events when the last reference goes, and wants their context current.
-            self._allocations.clear()
-            self._streams.clear()
-            self._events.clear()
+            self._free()
+
+    def _free(self, allocations: int = 0, streams: int = 0, events: int = 0) -> None:
+        """Free all but the first so many of each."""
+        # pycuda destroys streams and events when the last reference goes, and wants their context current.
+        del self._events[events:]
+        for stream in [*self._streams][streams:]:
+            del self._streams[stream]
+        while len(self._allocations) > allocations:
+            self._allocations.pop().free()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a function of pycuda's gives."""
+        try:
+            return function(*arguments)
+        except self._driver.Error as error:
+            raise self._unavailable(error) from error
 
     def _with_graphs(self) -> Graphs:
         """Return cuda-python's graphs, for pycuda has none."""

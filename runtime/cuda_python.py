@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -34,9 +34,20 @@ class CudaPython:
         self._call("cudaSetDevice", self._device)
         try:
             yield
-        finally:
-            if before != self._device:
-                self._call("cudaSetDevice", before)
+        except BaseException:
+            self._runtime.cudaSetDevice(before)  # fails too after a failed kernel, whose error is the one to tell
+            raise
+        if before != self._device:
+            self._call("cudaSetDevice", before)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        before = len(self._frees)
+        try:
+            yield
+        except BaseException:
+            self._free(before)
+            raise
 
     def device_buffer(self, size_bytes: int) -> int:
         return self._give("cudaFree", self._call("cudaMalloc", size_bytes))
@@ -79,11 +90,15 @@ class CudaPython:
         self._graphs.launch(graph, stream)
 
     def close(self) -> None:
-        with self.current():
+        with suppress(BackendUnavailable), self.current():
             self._graphs.close()
-            while self._frees:
-                name, handle = self._frees.pop()
-                getattr(self._runtime, name)(handle)  # after a failed kernel these fail too: its error was raised
+            self._free()
+
+    def _free(self, left: int = 0) -> None:
+        """Free all but the first ``left``."""
+        while len(self._frees) > left:
+            name, handle = self._frees.pop()
+            getattr(self._runtime, name)(handle)  # after a failed kernel these fail too: its error was raised
 
     def _give(self, free: str, handle: Any) -> int:
         """Remember how to free ``handle``, and return it as a number."""
@@ -113,10 +128,11 @@ class Graphs:
             self._runtime.cudaStreamEndCapture(stream)  # fails too, but leaves the stream fit for use
             raise
         graph = _call(self._runtime, "cudaStreamEndCapture", stream)
-        executable = int(_call(self._runtime, "cudaGraphInstantiate", graph, 0))
-        self._executables.append(executable)
-        _call(self._runtime, "cudaGraphDestroy", graph)
-        return executable
+        try:
+            self._executables.append(int(_call(self._runtime, "cudaGraphInstantiate", graph, 0)))
+        finally:
+            self._runtime.cudaGraphDestroy(graph)
+        return self._executables[-1]
 
     def launch(self, graph: int, stream: int) -> None:
         """Do what ``graph`` holds once ``stream`` gets there."""

@@ -6,15 +6,15 @@ import types
 import numpy as np
 
 
-def runtime(calls, refuse=None):
-    """Return a stand-in for cuda-python's runtime module with host memory, which notes its calls."""
+def runtime(calls, refuse=()):
+    """Return a stand-in for cuda-python's runtime module with host memory, which notes its calls and refuses some."""
     heap = {}
     status = types.SimpleNamespace(name="cudaErrorMemoryAllocation")
 
     def function(name, answer=lambda *arguments: ()):
         def call(*arguments):
             calls.append((name, *arguments))
-            return (status,) if name == refuse else (0, *answer(*arguments))
+            return (status,) if name in refuse else (0, *answer(*arguments))
 
         return call
 
@@ -62,7 +62,7 @@ class PycudaDriver(types.ModuleType):
 
     def __init__(self):
         super().__init__("pycuda.driver")
-        self.notes, self.refuses = [], False
+        self.notes, self.refuses, self.broken = [], False, False
         notes, heap, clock = self.notes, {}, iter(range(1000))
 
         class Allocation:
@@ -82,6 +82,9 @@ class PycudaDriver(types.ModuleType):
             def synchronize(self):
                 notes.append("synchronize")
 
+            def __del__(self):
+                notes.append("stream destroyed")
+
         class Event:
             def record(self, stream):
                 self.time = next(clock)
@@ -89,12 +92,18 @@ class PycudaDriver(types.ModuleType):
             def time_till(self, later):
                 return later.time - self.time
 
+        def check():
+            if self.broken:
+                raise PycudaDriver.Error("cuCtxPushCurrent failed: an illegal memory access was encountered")
+
         class Context:
             def push(self):
+                check()
                 notes.append("push")
 
             @staticmethod
             def pop():
+                check()
                 notes.append("pop")
 
             def detach(self):

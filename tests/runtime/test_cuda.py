@@ -1,6 +1,7 @@
 """The two CUDA layers: on real GPUs where there are some, else what they say and what they free."""
 
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -85,6 +86,37 @@ def test_every_function_used_exists():
     assert not [name for name in vars(runtime([])) if not hasattr(real, name)]
 
 
+@pytest.mark.skipif(not _no_gpu(), reason="addresses that are none are not for a real driver")
+def test_the_real_package_takes_every_call_and_gives_as_many_results(monkeypatch):
+    real = pytest.importorskip("cuda.bindings.runtime")
+    calls = []
+    stand_in = runtime(calls)
+    stand_in.cudaMemcpyKind, stand_in.cudaStreamCaptureMode = real.cudaMemcpyKind, real.cudaStreamCaptureMode
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", stand_in)
+    cuda = CudaPython(0)
+    with cuda.current():
+        stream, start, end = cuda.new_stream(), cuda.new_event(), cuda.new_event()
+        host = cuda.pinned((4,), np.float32)
+        address = cuda.device_buffer(host.nbytes)
+        cuda.record(start, stream)
+        cuda.copy_in(address, host, stream)
+        cuda.copy_out(host, address, stream)
+        cuda.record(end, stream)
+        cuda.synchronize(stream)
+        cuda.elapsed_ms(start, end)
+        cuda.launch(cuda.capture(stream, lambda: None), stream)
+    cuda.close()
+
+    assert {name for name, *_ in calls} == {name for name, member in vars(stand_in).items() if callable(member)} - {
+        "cudaMemcpyKind",
+        "cudaStreamCaptureMode",
+    }
+    for name, *arguments in list(calls):
+        answer = getattr(real, name)(*arguments)  # what is of the wrong type is a TypeError, driver or not
+        assert answer[0] != real.cudaError_t.cudaSuccess
+        assert len(answer) == len(getattr(stand_in, name)(*arguments)), name
+
+
 def test_neither_package(monkeypatch):
     for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings.runtime", "cuda.cudart"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -160,9 +192,48 @@ class TestCudaPythonOnStandIn:
 
     def test_a_refused_call_is_named(self, monkeypatch):
         calls = []
-        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime(calls, refuse="cudaMalloc"))
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime(calls, refuse=["cudaMalloc"]))
         cuda = CudaPython(0)
         with pytest.raises(BackendUnavailable) as caught, cuda.current():
             cuda.device_buffer(16)
         assert str(caught.value) == "CUDA failed (cuda-python): cudaMalloc says cudaErrorMemoryAllocation"
         assert calls[-1] == ("cudaSetDevice", 3)
+
+    def test_what_fails_in_the_middle_frees_what_it_was_given_and_no_more(self, monkeypatch):
+        calls = []
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime(calls))
+        cuda = CudaPython(0)
+        with cuda.current():
+            kept = cuda.device_buffer(16)
+            with suppress(ZeroDivisionError), cuda.all_or_nothing():
+                given, stream = cuda.device_buffer(16), cuda.new_stream()
+                calls.clear()
+                raise ZeroDivisionError
+            assert calls == [("cudaStreamDestroy", stream), ("cudaFree", given)]
+        calls.clear()
+        cuda.close()
+        assert calls[2:-1] == [("cudaFree", kept)]
+
+    @pytest.mark.parametrize("broken", ["cudaGetDevice", "cudaSetDevice"])
+    def test_a_broken_device_closes_in_silence_and_hides_no_error(self, monkeypatch, broken):
+        refuse = []
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime([], refuse))
+        cuda = CudaPython(0)
+
+        def breaks(stream):
+            refuse.extend(["cudaStreamSynchronize", broken])
+            cuda.synchronize(stream)
+
+        with pytest.raises(BackendUnavailable, match="cudaStreamSynchronize says"), cuda.current():
+            breaks(5)
+        cuda.close()
+        with pytest.raises(BackendUnavailable, match=f"{broken} says"), cuda.current():
+            pass
+
+    def test_a_graph_that_cannot_be_made_executable_is_freed(self, monkeypatch):
+        calls = []
+        monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime(calls, refuse=["cudaGraphInstantiate"]))
+        cuda = CudaPython(0)
+        with pytest.raises(BackendUnavailable, match="cudaGraphInstantiate says"), cuda.current():
+            cuda.capture(5, lambda: None)
+        assert ("cudaGraphDestroy", 70) in calls

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ class TestPyCudaOnStandIn:
         assert driver.notes == ["push", "synchronize", "pop"]
         driver.notes.clear()
         cuda.close()
-        assert driver.notes == ["push", "free", "free", "free", "pop"]
+        assert driver.notes == ["push", "stream destroyed", "free", "free", "free", "pop"]
 
     def test_graphs_are_cuda_pythons_on_pycudas_stream(self, driver, monkeypatch):
         calls = []
@@ -64,5 +65,32 @@ class TestPyCudaOnStandIn:
             PyCuda(1)
         cuda = PyCuda(0)
         driver.refuses = True
-        with pytest.raises(BackendUnavailable, match="out of memory"), cuda.current():
+        with cuda.current(), pytest.raises(BackendUnavailable, match="out of memory"):
             cuda.device_buffer(16)
+
+    def test_what_fails_in_the_middle_frees_what_it_was_given_and_no_more(self, driver):
+        cuda = PyCuda(0)
+        with cuda.current():
+            stream, address = cuda.new_stream(), cuda.device_buffer(16)
+            driver.notes.clear()
+            with suppress(ZeroDivisionError), cuda.all_or_nothing():
+                cuda.pinned((2,), np.float32), cuda.device_buffer(16), cuda.new_stream(), cuda.new_event()
+                raise ZeroDivisionError
+            assert sorted(driver.notes) == ["free", "free", "stream destroyed"]
+            cuda.copy_in(address, np.zeros(4, np.float32), stream)
+        driver.notes.clear()
+        cuda.close()
+        assert driver.notes == ["push", "stream destroyed", "free", "pop"]
+
+    def test_a_broken_device_is_one_line_and_the_first_error_the_one_that_is_told(self, driver):
+        cuda = PyCuda(0)
+
+        def breaks():
+            driver.broken = True
+            raise driver.Error("first")
+
+        with pytest.raises(BackendUnavailable, match=r"^CUDA failed \(pycuda\): first$"), cuda.current():
+            breaks()
+        with pytest.raises(BackendUnavailable, match=r"CUDA failed .* an illegal memory access"), cuda.current():
+            pass
+        cuda.close()
