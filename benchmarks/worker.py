@@ -75,7 +75,7 @@ class Bench:
     def device_ms(self, batch: int) -> dict[str, float] | None:
         """Return median copies, computation and enqueue by device events, where the session has them."""
         run_timed = getattr(self._session, "run_timed", None)
-        if run_timed is None:
+        if run_timed is None or (self._graphed and self._backend == "tensorrt"):  # which times queries without graphs
             return None
         queries = batches(self._images, batch)
         times = [asdict(run_timed(queries[i % len(queries)])[1]) for i in range(_TIMED_QUERIES)]

@@ -1,6 +1,7 @@
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from quillrt.benchmarks import running
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.process import NoAnswer, Remote
 from quillrt.benchmarks.running import Settings, attempts_of, compare, measure, rows_of, with_speedups
-from quillrt.benchmarks.worker import batches
+from quillrt.benchmarks.worker import Bench, batches
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.trt_lane import Timing
 
 QUICK = Settings(batches=(1, 8), seconds=0.1, rounds=2)
 
@@ -223,3 +225,13 @@ def test_speedups_are_ratios_of_medians(contestant, images, log):
 def test_a_time_that_is_none_is_refused(seconds):
     with pytest.raises(ConfigError, match="seconds per row"):
         Settings(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("backend", "graphs", "told"), [("tensorrt", True, False), ("tensorrt", False, True), ("tensorrt-rtx", True, True)]
+)
+def test_a_row_of_cuda_graphs_has_no_device_times_of_queries_without(backend, graphs, told):
+    bench = Bench()
+    bench._images, bench._backend, bench._graphed = np.zeros((4, 1, 4, 4), np.float32), backend, graphs
+    bench._session = SimpleNamespace(run_timed=lambda images: (None, Timing(0.1, 0.01, 0.1, 0.5)))
+    assert (bench.device_ms(2) is not None) is told
