@@ -28,7 +28,8 @@ class SessionOptions:
         provider_options: options of one backend's own library, by name (``ort_options`` has those there are).
         tf32: let FP32 products round their inputs to TF32, 10 bits of mantissa, where the backend is out of
             ``backends.TF32``.
-        cuda_graph: submit each query to a GPU as one CUDA graph, captured once for each batch size.
+        cuda_graph: submit each query to a GPU as one CUDA graph, captured once for each batch size, of up to 16 sizes
+            and as far as memory goes; queries of other sizes go without.
         host_code: load an engine that holds code for the processor, of whoever made it.
         cache: keeps what a backend compiles for this device.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import astuple
 from typing import ClassVar, TypeVar
 
@@ -78,6 +78,7 @@ class TensorRTSession(Session):
     def _begin(self, engine: Engine, cuda: Cuda, options: SessionOptions) -> None:
         self._engine, self._cuda, self._options = engine, cuda, options
         self._lanes: dict[int, list[Lane]] = {}  # by profile
+        self._full: set[int] = set()  # profiles for which there is no memory for one more lane
         self._is_open = True
         try:
             self._lane(profile_for(engine.profiles, 1))  # what is lacking shows now
@@ -160,7 +161,9 @@ class TensorRTSession(Session):
         if not self._is_open:
             return
         self._is_open = False
-        with suppress(BackendUnavailable), self._cuda.current():  # a failed device has nothing left to free
+        with suppress(BackendUnavailable), ExitStack() as device:
+            with suppress(BackendUnavailable):  # a failed one cannot be made current, and has nothing left to free
+                device.enter_context(self._cuda.current())
             for lanes in self._lanes.values():
                 for lane in lanes:
                     lane.close()
@@ -172,14 +175,19 @@ class TensorRTSession(Session):
         """Return a lane with nothing on its way, a new one while there are few, or else the one that is oldest."""
         lanes = self._lanes.setdefault(profile, [])
         free = next((lane for lane in lanes if lane.is_free), None)
-        if free is None and len(lanes) < _LANES:
+        if free is not None:
+            return free
+        if len(lanes) < _LANES and profile not in self._full:
             graphs = self._options.cuda_graph and not self._engine.captures_itself
-            free = Lane(self._engine, self._cuda, profile, graphs=graphs)
-            lanes.append(free)
-        elif free is None:
-            free = lanes.pop(0)
-            lanes.append(free)
-        return free
+            try:
+                lanes.append(Lane(self._engine, self._cuda, profile, graphs=graphs))
+                return lanes[-1]
+            except BackendUnavailable:
+                if not lanes:
+                    raise
+                self._full.add(profile)  # queries then wait for one another
+        lanes.append(lanes.pop(0))
+        return lanes[-1]
 
     def _check(self, batch: NDArray[np.float32]) -> None:
         self._check_open()

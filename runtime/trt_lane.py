@@ -52,20 +52,21 @@ class Lane:
         engine: that computes.
         cuda: the GPU, which owns all that the lane allocates.
         profile: index of the engine's profile.
-        graphs: whether each batch size becomes a CUDA graph at its second query.
+        graphs: whether each batch size becomes a CUDA graph at its second query, while there is memory for one more.
 
     Raises:
         BackendUnavailable: there is not enough memory.
     """
 
     def __init__(self, engine: Engine, cuda: Cuda, profile: int, *, graphs: bool) -> None:
-        self._engine, self._cuda, self._profile, self._graphs = engine, cuda, profile, graphs
+        self._engine, self._cuda, self._profile = engine, cuda, profile
         self._batches = engine.profiles[profile]
         self._on_its_way: tuple[Pending, slice] | None = None
         self._sent = 0  # the batch the common context is set to; none before the first query
         self._own: dict[int, _Batch] = {}
+        self._most_graphs = _MOST_GRAPHS if graphs else 0
         largest = self._batches.largest
-        with cuda.current():
+        with cuda.current(), cuda.all_or_nothing():
             self._stream = cuda.new_stream()
             self._events = [cuda.new_event() for _ in range(4)]
             try:
@@ -156,15 +157,17 @@ class Lane:
         Raises:
             BackendUnavailable: the device failed.
         """
+        self.finish()
         with self._cuda.current():
             sent = self._fill(images)
             context = self._new_context()
-            context.profiler = profiler
             self._set_batch(context, sent)
-            for _ in range(queries):
+            for query in range(queries + 1):
                 self._copy_in(sent)
                 self._compute(context)
                 self._cuda.synchronize(self._stream)
+                if query == 0:  # the first loads kernels, which is no layer's time
+                    context.profiler = profiler
 
     def close(self) -> None:
         """Hand out what is on its way, and let go of the contexts, once the device is done with them."""
@@ -183,7 +186,7 @@ class Lane:
         return max(len(images), self._batches.smallest)
 
     def _enqueue(self, sent: int) -> None:
-        batch = self._own_batch(sent) if self._graphs else None
+        batch = self._own_batch(sent)
         if batch is None:
             self._enqueue_parts(self._common(sent), sent)
             return
@@ -197,8 +200,12 @@ class Lane:
 
     def _own_batch(self, sent: int) -> _Batch | None:
         """Return the batch size with its own context, which no other size may touch; ``None`` if there are too many."""
-        if sent not in self._own and len(self._own) < _MOST_GRAPHS:
-            context = self._new_context()
+        if sent not in self._own and len(self._own) < self._most_graphs:
+            try:
+                context = self._new_context()
+            except BackendUnavailable:  # there is no memory for one more: those to come go without a graph
+                self._most_graphs = len(self._own)
+                return None
             self._set_batch(context, sent)
             self._own[sent] = _Batch(context)
         return self._own.get(sent)

@@ -31,16 +31,30 @@ class FakeCuda:
         self.inside, self.closed, self.events, self.clock = 0, False, 0, 0
         self.recording = None
         self.fails_after = None  # queued items that are done before the device fails
+        self.broken = False  # as after an illegal address: the device cannot even be made current
         self.progress = lambda: None  # called before each item: other streams may get ahead
 
     @contextmanager
     def current(self):
         assert not self.closed
+        if self.broken:
+            raise BackendUnavailable("CUDA failed (fake): cudaSetDevice says cudaErrorIllegalAddress")
         self.inside += 1
         try:
             yield
         finally:
             self.inside -= 1
+
+    @contextmanager
+    def all_or_nothing(self):
+        assert self.inside
+        given = self.memory, self.queues, self.events
+        self.memory, self.queues = dict(self.memory), self.queues.copy()
+        try:
+            yield
+        except BaseException:
+            self.memory, self.queues, self.events = given
+            raise
 
     def device_buffer(self, size_bytes):
         assert self.inside
