@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .build_options import DEFAULTS, HARDWARE_COMPATIBILITY, VERBOSITY, BuildOptions, Profile, Shape
+from .build_options import DEFAULTS, HARDWARE_COMPATIBILITY, VERBOSITY, BuildOptions
 from .device import Gpu, find_gpus
-from .engine_fit import SINCE
 from .errors import BackendUnavailable, BuildError, ConfigError
-from .precision import Precision
 from .progress import Phases, no_phases
 from .tensorrt_api import TensorRT, load
+from .trt_capabilities import fits
 from .trt_layers import LayerInfo, read_layers
 from .trt_monitor import ctrl_c, monitor_of
+from .trt_profiles import add_profiles
 from .trt_timing import TimingCache
-
-# TensorRT-RTX's portable engines: Ampere and later (its manual, "CPU-Only AOT and TensorRT-RTX Engines"). Turing (7.5)
-# comes on request only: TensorRT-RTX has no FP32 matrix product for it, and the others would pay for its sake.
-_PORTABLE = ("8.0", "8.6", "8.9", "12.0", "12.1")
-AMPERE_PLUS = "8.0+"
 
 
 @dataclass(frozen=True)
@@ -104,9 +98,9 @@ def build_engine(
     _parse(tensorrt, parser, network, onnx)
     config = builder.create_builder_config()
     _configure(tensorrt, builder, config, options)
-    profiles = _add_profiles(tensorrt, builder, network, config, options.profiles)
+    profiles = add_profiles(tensorrt, builder, network, config, options.profiles)
     cache = None if timing_cache is None else TimingCache(timing_cache, tensorrt, config)
-    capabilities = _fits(tensorrt, network, config, options, gpu)
+    capabilities = fits(tensorrt, network, config, options, gpu)
     with ctrl_c() as pressed:
         monitor = monitor_of(trt, phases, pressed)
         config.progress_monitor = monitor
@@ -177,76 +171,3 @@ def _configure(tensorrt: TensorRT, builder: Any, config: Any, options: BuildOpti
             raise ConfigError(f"expected a DLA core below their number, found core {options.dla_core} of {found}")
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = options.dla_core
-
-
-def _add_profiles(
-    tensorrt: TensorRT, builder: Any, network: Any, config: Any, profiles: Sequence[Profile]
-) -> list[Any]:
-    """Give ``config`` a profile of every input with a dynamic batch, and return TensorRT's profiles.
-
-    Raises:
-        BuildError: an input has another rank or other sizes, more than the batch is dynamic, or TensorRT refuses.
-    """
-    inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    for tensor in inputs:
-        shape = tuple(tensor.shape)
-        if not shape or -1 in shape[1:]:
-            raise BuildError(f"expected inputs whose batch alone is dynamic, found {tensor.name!r} of shape {shape}")
-    dynamic = [tensor for tensor in inputs if tensor.shape[0] == -1]
-    if not dynamic:
-        batch = next((tensor.shape[0] for tensor in inputs), None)
-        if tuple(profiles) != DEFAULTS.profiles:
-            raise BuildError(f"expected no --shapes for a graph of fixed batch {batch}, found {profiles[0]}")
-        return []
-    made = []
-    for profile in profiles:
-        added = builder.create_optimization_profile()
-        for tensor in dynamic:
-            sizes = (profile.smallest, profile.best, profile.largest)
-            added.set_shape(tensor.name, *(_whole(size, tensor.name, tuple(tensor.shape)) for size in sizes))
-        if config.add_optimization_profile(added) < 0:
-            raise BuildError(f"{tensorrt} refused the shapes {profile}: {tensorrt.log.last_error}")
-        made.append(added)
-    return made
-
-
-def _whole(given: Shape, name: str, shape: Shape) -> Shape:
-    """Return ``given`` with the sizes that follow the batch in ``shape``, the input's own."""
-    if len(given) > 1 and given[1:] != shape[1:]:
-        wanted = "x".join(["N", *map(str, shape[1:])])
-        raise BuildError(f"expected shapes {wanted} for the input {name!r}, found {'x'.join(map(str, given))}")
-    return given[0], *shape[1:]
-
-
-def _fits(tensorrt: TensorRT, network: Any, config: Any, options: BuildOptions, gpu: Gpu | None) -> tuple[str, ...]:
-    """Return the compute capabilities that the engine will run on, telling ``config`` where it wants to know."""
-    if gpu is None:
-        return _set_compute_capabilities(tensorrt, network, config, options)
-    return (AMPERE_PLUS if options.hardware_compatibility == "ampere-plus" else gpu.compute_capability,)
-
-
-def _set_compute_capabilities(tensorrt: TensorRT, network: Any, config: Any, options: BuildOptions) -> tuple[str, ...]:
-    """Tell ``config`` which GPUs the engine is for, and return them."""
-    members = {
-        f"{name[2:-1]}.{name[-1]}": member
-        for name, member in tensorrt.module.ComputeCapability.__members__.items()
-        if name.startswith("SM")
-    }
-    if options.compute_capabilities is not None:
-        chosen = options.compute_capabilities
-    else:
-        since = SINCE[Precision.FP8] if _has_fp8(tensorrt, network) else 0
-        chosen = tuple(c for c in _PORTABLE if c in members and float(c) >= since)
-    if not chosen or not set(chosen) <= set(members):
-        raise ConfigError(f"{tensorrt} builds for compute capability {', '.join(members)}; found {', '.join(chosen)}")
-    config.num_compute_capabilities = len(chosen)
-    for index, capability in enumerate(chosen):
-        if not config.set_compute_capability(members[capability], index):
-            raise BuildError(f"{tensorrt} refused compute capability {capability}: {tensorrt.log.last_error}")
-    return chosen
-
-
-def _has_fp8(tensorrt: TensorRT, network: Any) -> bool:
-    layers = (network.get_layer(index) for index in range(network.num_layers))
-    tensors = (layer.get_output(index) for layer in layers for index in range(layer.num_outputs))
-    return any(tensor.dtype == tensorrt.module.DataType.FP8 for tensor in tensors)

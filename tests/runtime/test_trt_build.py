@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from quillrt.runtime import trt_build
+from quillrt.runtime import trt_capabilities
 from quillrt.runtime.build_options import BuildOptions, Profile
 from quillrt.runtime.errors import BackendUnavailable, BuildError, ConfigError
 from quillrt.runtime.tensorrt_api import Log, TensorRT, load
@@ -181,13 +181,13 @@ def test_fixed_batch_needs_no_profile():
 def test_tf32_is_off_unless_asked_for(monkeypatch, tf32):
     """TensorRT's own default is on, and "fp32" would be TF32. Without a GPU it shows in the configuration only."""
     configs = []
-    choose = trt_build._set_compute_capabilities
+    choose = trt_capabilities._set_compute_capabilities
 
     def watched(tensorrt, network, config, options):
         configs.append(config)
         return choose(tensorrt, network, config, options)
 
-    monkeypatch.setattr(trt_build, "_set_compute_capabilities", watched)
+    monkeypatch.setattr(trt_capabilities, "_set_compute_capabilities", watched)
     build_engine(_float_graph(), RTX, BuildOptions(tf32=tf32))
     assert configs[0].get_flag(load(RTX).module.BuilderFlag.TF32) is tf32
 
