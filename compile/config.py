@@ -71,7 +71,8 @@ class CompileConfig:
             strange = [getattr(f, "value", f) for f in found if f not in known]
             if strange:
                 names = ", ".join(getattr(k, "value", k) for k in known)
-                raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}")
+                way = "; engines in tf32 are --precision fp32 --tf32" if Precision.TF32 in strange else ""
+                raise ConfigError(f"expected a {what} out of {names}, found {', '.join(strange)}{way}")
         for target in self.targets:
             if not computes(target, self.precisions):
                 raise ConfigError(

@@ -33,7 +33,7 @@ BY_NAME = ("pytorch", "pytorch-aot")
 class _Backend(Protocol):
     def __call__(self, model: bytes, spec: ModelSpec, options: SessionOptions) -> Session: ...
 
-    def unavailable(self) -> str | None: ...
+    def unavailable(self, device: int = 0) -> str | None: ...
 
 
 def check_name(name: str) -> None:
@@ -68,14 +68,18 @@ def _backend(name: str) -> _Backend:
     return backend
 
 
-def why_unavailable(name: str) -> str | None:
+def why_unavailable(name: str, device: int = 0) -> str | None:
     """Return in one line why the backend cannot work here and what to install; ``None`` if it can.
+
+    Args:
+        name: of the backend.
+        device: index of the GPU that one which works on GPUs should use.
 
     Raises:
         ConfigError: no backend has this name.
     """
     try:
-        return _backend(name).unavailable()
+        return _backend(name).unavailable(device)
     except ImportError as error:
         return _broken(name, error)
 

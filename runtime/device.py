@@ -69,6 +69,10 @@ class Device:
             + (gpus or [str(self.gpu_reason)])
         )
 
+    def gpu(self, index: int) -> Gpu | None:
+        """Return the GPU with this index; ``None`` where there is none."""
+        return self.gpus[index] if 0 <= index < len(self.gpus) else None
+
 
 def describe_device() -> Device:
     """Return what this machine is; takes milliseconds, or as long as the driver needs to wake a GPU."""
@@ -95,6 +99,18 @@ def find_gpus() -> tuple[Gpu, ...]:
     # 13020 is CUDA 13.2.
     text = f"{version.value // 1000}.{version.value % 1000 // 10}"
     return tuple(driver.gpu(index, text) for index in range(count.value))
+
+
+def find_gpu(index: int) -> Gpu:
+    """Return the NVIDIA GPU with this index.
+
+    Raises:
+        BackendUnavailable: as ``find_gpus``, or there are not so many.
+    """
+    gpus = find_gpus()
+    if not 0 <= index < len(gpus):
+        raise BackendUnavailable(f"expected an index of 0 to {len(gpus) - 1}, found {index}; give another --device")
+    return gpus[index]
 
 
 class _Driver:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BackendUnavailable, BundleError
-from .session import Session, SessionOptions
+from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 
 _IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every model
@@ -34,7 +34,7 @@ class LiteRTSession(Session):
         self._batch = 0  # images for which memory is there
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def unavailable(cls, device: int = 0) -> str | None:
         """Return why this backend cannot work here, or ``None``."""
         if find_spec("ai_edge_litert") is None:
             return "backend litert needs the package ai-edge-litert: pip install 'quillrt[litert]'"
@@ -47,6 +47,8 @@ class LiteRTSession(Session):
         return self._spec
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._interpreter is None:
+            raise BackendUnavailable(CLOSED)
         self._spec.input.check(batch)
         try:
             if len(batch) != self._batch:

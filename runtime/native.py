@@ -13,19 +13,24 @@ from .build_options import DEFAULTS, BuildOptions
 from .bundle import Bundle
 from .bundle_writer import entry_for
 from .cache import Cache
-from .device import describe_device, find_gpus
+from .cuda import open_cuda
+from .device import describe_device, find_gpu
 from .engine_fit import cannot_build
 from .errors import BackendUnavailable, BundleError, ConfigError
 from .manifest import Entry
 from .precision import Precision
 from .progress import Phases, no_phases
 from .select import buildable
+from .session import SessionOptions
 from .tensorrt_api import FAMILIES, load
 from .trt_build import BuiltEngine, build_engine
 from .trt_layers import LayerInfo
 from .trt_refit import refit
 from .trt_timing import default_path
 from .versions import versions
+
+
+LEAST_SHARE = 0.9  # of what a graph asks to compute in its precision
 
 
 def built_engine(
@@ -36,11 +41,12 @@ def built_engine(
     options: BuildOptions = DEFAULTS,
     timing_cache: Path | None = None,
     phases: Phases = no_phases,
+    device: int = 0,
 ) -> tuple[BuiltEngine, bool]:
     """Build an engine of ``onnx``, or take it out of ``cache``.
 
     What is kept is known by the graph's sha256, the options, the version of TensorRT, and, but for TensorRT-RTX, whose
-    engines are for a list of GPUs, by this machine's GPUs and driver.
+    engines are for a list of GPUs, by the kind of GPU and its driver.
 
     Args:
         cache: keeps what was built.
@@ -48,8 +54,9 @@ def built_engine(
         onnx: a graph typed for ``family``.
         family: out of ``FAMILIES``.
         options: how to build.
-        timing_cache: see ``build_engine``; ``None``: the one that all builds on this GPU share.
+        timing_cache: see ``build_engine``; ``None``: the one in ``cache`` that all builds on this GPU share.
         phases: shows progress.
+        device: index of the GPU to build for.
 
     Returns:
         The engine, and whether it was built now.
@@ -64,19 +71,54 @@ def built_engine(
         nonlocal built_now
         built_now = True
         timings = timing_cache
-        if timings is None and tensorrt.times_kernels:
-            timings = default_path(tensorrt, find_gpus()[0])
-        built = asdict(build_engine(onnx, family, options, timings, phases))
+        if timings is None and tensorrt.times_kernels and cache.folder is not None:
+            timings = default_path(cache.folder, tensorrt, find_gpu(device))
+        built = asdict(build_engine(onnx, family, options, timings, phases, device))
         engine: bytes = built.pop("engine")
         del built["options"]
         return json.dumps(built).encode() + b"\n" + engine
 
-    key = ("engine", graph.sha256, family, tensorrt.version, _here(family), repr(options), repr(versions("quillrt")))
+    here, how = _here(family, device), repr(options)
+    key = ("engine", graph.sha256, family, tensorrt.version, here, how, repr(versions("quillrt")))
     facts, _, engine = cache.made(build, *key).partition(b"\n")
     found = json.loads(facts)
     found["layers"] = tuple(LayerInfo(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in found["layers"])
     found["compute_capabilities"] = tuple(found["compute_capabilities"])
     return BuiltEngine(engine, options=options, **found), built_now
+
+
+def fallback(bundle: Bundle, graph: Entry, built: BuiltEngine) -> str | None:
+    """Return in one line how few products were built in the precision of ``graph``; ``None``: enough, or nobody can say.
+
+    They are counted, for their multiply-adds stand in no engine. How many of a quantized graph's are quantized the
+    compiler's report tells; without one it should be all.
+    """
+    products = built.precisions()
+    whole = sum(products.values())
+    typed = _typed(bundle, graph)
+    right = sum(min(products.get(kind, 0), share * whole) for kind, share in typed.items())
+    if graph.precision is None or right >= LEAST_SHARE * whole * sum(typed.values()):
+        return None
+    found = ", ".join(f"{kind} × {count}" for kind, count in products.items())
+    return (
+        f"{built.family} built less than {LEAST_SHARE:.0%} of the products that {graph.path} has in "
+        f"{graph.precision.value} so: {found}"
+    )
+
+
+def _typed(bundle: Bundle, graph: Entry) -> dict[str, float]:
+    """Return the share of the products of ``graph`` that it asks to compute in each datatype, but for FP32 beside INT8."""
+    precision = graph.precision or Precision.FP32
+    if precision not in (Precision.INT8, Precision.MIXED, Precision.FP8):
+        return {precision.value: 1.0}
+    try:
+        nodes = json.loads(bundle.files["report.json"])["nodes"][graph.path]
+        quantized = sum(bool(node["quantized"]) for node in nodes) / len(nodes)
+    except (KeyError, ValueError, TypeError, ZeroDivisionError):
+        quantized = 1.0
+    if precision is Precision.MIXED:
+        return {"int8": quantized, "fp16": 1 - quantized}
+    return {precision.value: quantized}
 
 
 def engine_file(graph: Entry, built: BuiltEngine, **facts: Any) -> tuple[Entry, bytes]:
@@ -99,8 +141,14 @@ def engine_file(graph: Entry, built: BuiltEngine, **facts: Any) -> tuple[Entry, 
     )
 
 
-def with_weights(bundle: Bundle, entry: Entry, family: str, cache: Cache) -> bytes:
+def with_weights(bundle: Bundle, entry: Entry, family: str, options: SessionOptions) -> bytes:
     """Return the engine ``entry``, built without weights, with those of the graph it was built from.
+
+    Args:
+        bundle: holds both.
+        entry: of the engine.
+        family: of its TensorRT.
+        options: of the session that will run it.
 
     Raises:
         BundleError: that graph is not in the bundle.
@@ -115,22 +163,26 @@ def with_weights(bundle: Bundle, entry: Entry, family: str, cache: Cache) -> byt
             f"expected the graph of {entry.path} in {bundle.path}, for its weights, found none; build it again"
         )
     engine, onnx = bundle.read(entry), bundle.read(graph)
-    key = ("refit", entry.sha256, graph.sha256, load(family).version, _here(family))
-    return cache.made(lambda: refit(engine, onnx, family), *key)
+    key = ("refit", entry.sha256, graph.sha256, load(family).version, _here(family, options.device))
+    return options.cache.made(
+        lambda: refit(engine, onnx, family, options.device, host_code=options.host_code),
+        *key,
+    )
 
 
-def why_no_builder(family: str) -> str | None:
-    """Return in one line why ``family`` cannot build engines here, or ``None`` if it can."""
+def why_no_builder(family: str, device: int = 0) -> str | None:
+    """Return in one line why ``family`` cannot build engines for the GPU ``device``, or ``None`` if it can."""
     try:
         if not load(family).portable:
-            find_gpus()
+            find_gpu(device)
+            open_cuda(device).close()
     except BackendUnavailable as error:
         return f"{family}: {error}"
     return None
 
 
-def builder_here(asked: str | None) -> str:
-    """Return the TensorRT family to build with, ``asked`` or else the first that can.
+def builder_here(asked: str | None, device: int = 0) -> str:
+    """Return the TensorRT family to build with for the GPU ``device``, ``asked`` or else the first that can.
 
     Raises:
         ConfigError: no family is called ``asked``.
@@ -138,20 +190,26 @@ def builder_here(asked: str | None) -> str:
     """
     if asked is not None and asked not in FAMILIES:
         raise ConfigError(f"expected a backend out of {', '.join(FAMILIES)}, found {asked!r}; others build nothing")
-    reasons = {family: why_no_builder(family) for family in ([asked] if asked else FAMILIES)}
+    reasons = {family: why_no_builder(family, device) for family in ([asked] if asked else FAMILIES)}
     for family, reason in reasons.items():
         if reason is None:
             return family
     raise BackendUnavailable(f"no engine can be built here: {'; '.join(map(str, reasons.values()))}")
 
 
-def graphs_to_build(bundle: Bundle, family: str, precisions: Sequence[Precision]) -> list[Entry]:
+def graphs_to_build(bundle: Bundle, family: str, precisions: Sequence[Precision], device: int = 0) -> list[Entry]:
     """Return the graphs of ``precisions``, or else the one that ``run`` would build an engine of.
 
     Raises:
-        BackendUnavailable: the bundle has none, or this GPU has no kernels for it.
+        ConfigError: one is no precision of graphs.
+        BackendUnavailable: the bundle has none, or the GPU ``device`` has no kernels for it.
     """
-    gpu = next(iter(describe_device().gpus), None)
+    if Precision.TF32 in precisions:
+        raise ConfigError(
+            "expected a precision that graphs have, found tf32, which is the FP32 graph with products that round; "
+            "give --precision fp32 --tf32"
+        )
+    gpu = describe_device().gpu(device)
     asked: Sequence[Precision | None] = precisions or [None]
     chosen, reasons = [], []
     for precision in asked:
@@ -171,7 +229,7 @@ def graphs_to_build(bundle: Bundle, family: str, precisions: Sequence[Precision]
     return chosen
 
 
-def _here(family: str) -> str:
-    """Return what an engine of ``family`` depends on beside its graph and options."""
-    gpus = [] if load(family).portable else [asdict(gpu) for gpu in find_gpus()]
-    return json.dumps([platform.machine(), gpus])
+def _here(family: str, device: int) -> str:
+    """Return what an engine of ``family`` for the GPU ``device`` depends on beside its graph and options."""
+    gpu = None if load(family).portable else asdict(find_gpu(device))
+    return json.dumps([platform.machine(), gpu])

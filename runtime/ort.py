@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -10,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BackendUnavailable, BundleError
-from .session import Session, SessionOptions
+from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 from .trt_layers import LayerTime
 
 _UNSAFE = [
     "MatmulTransposeFusion"
 ]  # onnxruntime 1.32 crashes with it, the whole process, on a vision transformer in FP16
+# How its errors read that are the device's and not the model's (cuda_call.cc, bfc_arena.cc, TensorRT's provider).
+_OF_THE_DEVICE = re.compile(
+    r"\b(CUDA|CUDNN|CUBLAS|CUFFT|CURAND) failure \d|Failed to allocate memory|execution context enqueue failed", re.I
+)
 _FATAL = 4  # onnxruntime's severities: its errors come as exceptions, and need not stand on stderr as well
 
 
@@ -39,13 +44,13 @@ class OrtSession(Session):
     needs: ClassVar[str]
 
     def __init__(self, model: bytes, spec: ModelSpec, options: SessionOptions = SessionOptions()) -> None:
-        if reason := self.unavailable():
+        if reason := self.unavailable(options.device):
             raise BackendUnavailable(reason)
         self._spec = spec
         self._session = self._open(model, options)
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def unavailable(cls, device: int = 0) -> str | None:
         """Return why this backend cannot work here, or ``None``."""
         if find_spec("onnxruntime") is None:
             return f"backend {cls.name} needs the package onnxruntime: pip install 'quillrt[ort]'"
@@ -57,11 +62,14 @@ class OrtSession(Session):
         return self._spec
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._session is None:
+            raise BackendUnavailable(CLOSED)
         self._spec.input.check(batch)
         try:
             return self._query(batch)
         except Exception as error:  # onnxruntime's have no common base but this
-            raise BundleError(f"{self.name} cannot run the model: {' '.join(str(error).split())}") from error
+            kind = BackendUnavailable if _OF_THE_DEVICE.search(str(error)) else BundleError
+            raise kind(f"{self.name} cannot run the model: {' '.join(str(error).split())}") from error
 
     def close(self) -> None:
         self._session = None

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .device import find_gpu
 from .errors import BackendUnavailable, BundleError, ConfigError
 from .ort import OrtSession, load
 from .ort_binding import Bindings
@@ -39,8 +40,8 @@ class CudaSession(OrtSession):
     memory: ClassVar[str] = "cuda"
 
     @classmethod
-    def unavailable(cls) -> str | None:
-        """Return why this backend cannot work here, or ``None``."""
+    def unavailable(cls, device: int = 0) -> str | None:
+        """Return why this backend cannot work on the GPU ``device``, or ``None``."""
         if find_spec("onnxruntime") is None:
             return f"backend {cls.name} needs the package onnxruntime-gpu: pip install onnxruntime-gpu"
         onnxruntime = load()
@@ -49,10 +50,11 @@ class CudaSession(OrtSession):
                 f"backend {cls.name} needs onnxruntime-gpu, but the installed onnxruntime {onnxruntime.__version__} "
                 f"has no {cls.library}: pip uninstall onnxruntime, pip install onnxruntime-gpu"
             )
-        from .device import describe_device
-
-        device = describe_device()
-        return None if device.gpus else f"backend {cls.name} needs an NVIDIA GPU: {device.gpu_reason}"
+        try:
+            find_gpu(device)
+        except BackendUnavailable as error:
+            return f"backend {cls.name} needs an NVIDIA GPU: {error}"
+        return None
 
     def close(self) -> None:
         """Free the buffers, then the session they are bound to; a second call does nothing."""

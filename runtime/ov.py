@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import BackendUnavailable, BundleError
-from .session import Session, SessionOptions
+from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 
 
@@ -34,7 +34,7 @@ class OpenVINOSession(Session):
         self._spec = spec
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def unavailable(cls, device: int = 0) -> str | None:
         """Return why this backend cannot work here, or ``None``."""
         if find_spec("openvino") is None:
             return "backend openvino needs the package openvino: pip install 'quillrt[openvino]'"
@@ -47,6 +47,8 @@ class OpenVINOSession(Session):
         return self._spec
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._request is None:
+            raise BackendUnavailable(CLOSED)
         self._spec.input.check(batch)
         try:
             outputs = self._request.infer({self._spec.input.name: batch}, share_inputs=True, share_outputs=False)

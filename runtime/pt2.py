@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .device import processor
 from .errors import BackendUnavailable, BundleError
 from .manifest import Entry
-from .session import Session, SessionOptions
+from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 
 
@@ -48,7 +48,7 @@ class ExportedSession(Session):
         self._spec = spec
 
     @classmethod
-    def unavailable(cls) -> str | None:
+    def unavailable(cls, device: int = 0) -> str | None:
         """Return why this backend cannot work here, or ``None``."""
         if find_spec("torch") is None:
             return f"backend {cls.name} needs the package torch: pip install 'quillrt[pytorch]'"
@@ -68,6 +68,8 @@ class ExportedSession(Session):
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
+        if self._network is None:
+            raise BackendUnavailable(CLOSED)
         self._spec.input.check(batch)
         try:
             with torch.inference_mode():

@@ -18,6 +18,7 @@ from .backends import (
     why_unasked,
     why_unavailable,
 )
+from .build_options import BuildOptions
 from .bundle import Bundle
 from .cache import NO_CACHE, Cache
 from .device import describe_device, processor
@@ -54,26 +55,45 @@ def candidates(bundle: Bundle, backend: str, precision: Precision | None = None)
 
 
 def buildable(bundle: Bundle, family: str, precision: Precision | None = None) -> list[Entry]:
-    """Return the graphs that ``family`` builds an engine of, as ``candidates`` does."""
+    """Return the graphs that ``family`` builds an engine of, as ``candidates`` does; for TF32 the FP32 graphs."""
+    if precision is Precision.TF32:
+        precision = Precision.FP32
     return _fastest_first(family, [entry for entry in bundle.entries if family in entry.typed_for], precision)
 
 
-def why_not(entry: Entry, backend: str) -> str | None:
-    """Return in one line why ``backend`` cannot run ``entry`` here, or ``None`` if nothing is known against it."""
-    if reason := why_unavailable(backend):
+def why_not(entry: Entry, backend: str, device: int = 0, precision: Precision | None = None) -> str | None:
+    """Return in one line why ``backend`` cannot run ``entry`` here, or ``None`` if nothing is known against it.
+
+    Args:
+        entry: a graph, an engine or a program.
+        backend: that would run it.
+        device: index of the GPU.
+        precision: what it is asked to compute in; ``None``: the entry's.
+    """
+    if reason := why_unavailable(backend, device):
         return reason
     if backend == "pytorch-aot":
         from .pt2 import misfit
 
         return misfit(entry)
-    gpu = next(iter(describe_device().gpus), None) if backend in _BUILDERS else None  # which takes time: not for CPUs
+    if backend in CPU_BACKENDS or backend in BY_NAME:  # to ask for the GPU takes time
+        return None
+    gpu = describe_device().gpu(device)
     if backend in FAMILIES and entry.kind == "engine":
         return engine_fit.misfit(entry, load(backend).version, gpu)
-    return engine_fit.cannot_build(entry.precision, gpu) if gpu else None
+    if gpu is None or (backend not in _BUILDERS and precision is not Precision.TF32):
+        return None
+    return engine_fit.cannot_build(precision or entry.precision, gpu)
 
 
-def model_of(bundle: Bundle, entry: Entry, backend: str, cache: Cache = NO_CACHE) -> bytes:
+def model_of(bundle: Bundle, entry: Entry, backend: str, options: SessionOptions = SessionOptions()) -> bytes:
     """Return what ``backend`` opens of ``entry``: the file, an engine without weights getting those of its graph.
+
+    Args:
+        bundle: holds the entry.
+        entry: a graph, an engine or a program.
+        backend: that will run it.
+        options: of the session that it is for.
 
     Raises:
         QuillError: as ``native.with_weights``.
@@ -82,7 +102,7 @@ def model_of(bundle: Bundle, entry: Entry, backend: str, cache: Cache = NO_CACHE
         return bundle.read(entry)
     from .native import with_weights
 
-    return with_weights(bundle, entry, backend, cache)
+    return with_weights(bundle, entry, backend, options)
 
 
 def open_fitting(
@@ -131,15 +151,16 @@ def open_fitting(
     pairs = [(name, entry) for name in names for entry in _files(bundle, name, precision)]
     for name, entry in _preferred_first(bundle, pairs):
         host_code = engine_fit.holds_host_code(entry)
-        reason = why_not(entry, name) or (why_unasked(name) if host_code and backend is None else None)
+        settings = replace(options, cache=cache, host_code=host_code, tf32=precision is Precision.TF32)
+        reason = why_not(entry, name, options.device, precision)
+        if host_code and backend is None:
+            reason = reason or why_unasked(name)
         if reason is None:
             try:
                 if name in FAMILIES and entry.kind == "onnx":
-                    model = _built(bundle, entry, name, cache, phases, say)
+                    model = _built(bundle, entry, name, settings, phases, say)
                 else:
-                    model = model_of(bundle, entry, name, cache)
-                rounds = precision is Precision.TF32
-                settings = replace(options, cache=cache, host_code=host_code, tf32=rounds)
+                    model = model_of(bundle, entry, name, settings)
                 return open_session(name, model, bundle.manifest.model, settings), entry, name
             except BackendUnavailable as error:
                 if backend is not None:  # who asks for one wants it, or its own words
@@ -163,14 +184,17 @@ def _files(bundle: Bundle, backend: str, precision: Precision | None) -> list[En
 
 
 def _built(
-    bundle: Bundle, graph: Entry, family: str, cache: Cache, phases: Phases, say: Callable[[str], None]
+    bundle: Bundle, graph: Entry, family: str, options: SessionOptions, phases: Phases, say: Callable[[str], None]
 ) -> bytes:
-    """Return an engine of ``graph`` for this GPU, built now or before."""
-    from .native import built_engine
+    """Return an engine of ``graph`` for the session's GPU, built now or before."""
+    from .native import built_engine, fallback
 
+    how, onnx = BuildOptions(tf32=options.tf32), bundle.read(graph)
     say(f"{graph.path}: no engine in the bundle fits this GPU; building one, or taking the one built before")
-    built, built_now = built_engine(cache, graph, bundle.read(graph), family, phases=phases)
+    built, built_now = built_engine(options.cache, graph, onnx, family, how, None, phases, options.device)
     say(f"{'built' if built_now else 'taken from the cache, built once'} in {built.seconds:.1f} s")
+    if strays := fallback(bundle, graph, built):
+        say(strays)
     return built.engine
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the command line knows the options before it needs numpy
     from .spec import ModelSpec
 
 _S = TypeVar("_S", bound="Session")
+CLOSED = "expected an open session, found a closed one: open another"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Session(Protocol):
 
         Raises:
             SpecError: the batch has another type or shape, is empty or holds NaN.
+            BackendUnavailable: the device failed, or the session is closed.
         """
         ...
 

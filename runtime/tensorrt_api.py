@@ -13,9 +13,10 @@ from importlib import import_module
 from typing import Any
 
 from .build_options import HARDWARE_COMPATIBILITY, BuildOptions
-from .device import find_gpus
-from .engine_fit import no_hardware_compatibility
+from .device import find_gpu
+from .engine_fit import cannot_build, no_hardware_compatibility
 from .errors import BackendUnavailable, ConfigError
+from .precision import Precision
 
 # Family: module, oldest version with all that quillrt uses.
 _MODULES = {
@@ -86,14 +87,14 @@ class TensorRT:
         """Its engines are for a list of compute capabilities and its builder needs no GPU (TensorRT-RTX)."""
         return hasattr(self.module, "ComputeCapability")
 
-    def check(self, options: BuildOptions) -> None:
-        """Raise unless this version can build with ``options``.
+    def check(self, options: BuildOptions, device: int = 0) -> None:
+        """Raise unless this version can build with ``options``, on the GPU ``device`` where it needs one.
 
         Raises:
             ConfigError: it cannot; the message says why and what to leave out.
         """
         changed = options.changed
-        for name, reason in self._lacks().items():
+        for name, reason in self._lacks(device).items():
             if name in changed:
                 flag = _FLAGS.get(name, name.replace("_", "-"))
                 raise ConfigError(f"{self} cannot build with --{flag}: {reason}; leave it out")
@@ -101,23 +102,26 @@ class TensorRT:
         if level and not hasattr(self.module.HardwareCompatibilityLevel, HARDWARE_COMPATIBILITY[level]):
             raise ConfigError(f"{self} has no hardware compatibility {level} (since 10.9); choose ampere-plus")
 
-    def _lacks(self) -> dict[str, str]:
+    def _lacks(self, device: int) -> dict[str, str]:
         """Return by field of ``BuildOptions`` what this family cannot do, and why."""
+        gpu, no_gpu = None, ""
         try:
-            gpus, no_gpu = find_gpus(), ""
+            gpu = find_gpu(device)
         except BackendUnavailable as error:
-            gpus, no_gpu = (), str(error)
+            no_gpu = str(error)
         if not self.portable:
             lacks = {"compute_capabilities": "it builds for the GPU it runs on; only tensorrt-rtx takes them"}
-            if gpus and (reason := no_hardware_compatibility(gpus[0])):
+            if gpu and (reason := no_hardware_compatibility(gpu)):
                 lacks["hardware_compatibility"] = reason
+            if gpu and (reason := cannot_build(Precision.TF32, gpu)):
+                lacks["tf32"] = reason
             return lacks
         lacks = {
             "hardware_compatibility": "its engines are for a list of GPUs as they are: give --compute-capability",
             "version_compatible": "its engines run on the version that built them alone",
             "dla_core": "it runs on GPUs alone",
         }
-        if not gpus:
+        if gpu is None:
             needs = f"that needs an NVIDIA GPU where it is built, and there is {no_gpu}"
             lacks |= {"refit": needs, "strip": needs}
         return lacks

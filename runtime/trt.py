@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cuda import Cuda, open_cuda
-from .device import find_gpus
+from .device import find_gpu
 from .errors import BackendUnavailable
 from .pending import Pending
-from .session import Session, SessionOptions
+from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 from .tensorrt_api import load
 from .trt_engine import Engine, profile_for
@@ -31,15 +31,15 @@ class TensorRTSession(Session):
     family: ClassVar[str] = "tensorrt"
 
     @classmethod
-    def unavailable(cls) -> str | None:
-        """Return why engines of this family cannot run here and what to install; ``None`` where they can."""
+    def unavailable(cls, device: int = 0) -> str | None:
+        """Return why engines of this family cannot run on the GPU ``device`` and what to install, or ``None``."""
         try:
-            find_gpus()
+            find_gpu(device)
         except BackendUnavailable as error:
             return f"{cls.family} needs an NVIDIA GPU: {error}"
         try:
             load(cls.family)
-            open_cuda(0).close()
+            open_cuda(device).close()
         except BackendUnavailable as error:
             return str(error)
         return None
@@ -195,7 +195,7 @@ class TensorRTSession(Session):
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise BackendUnavailable("expected an open session, found a closed one: open another")
+            raise BackendUnavailable(CLOSED)
 
 
 class TensorRTRTXSession(TensorRTSession):

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .build_options import DEFAULTS, HARDWARE_COMPATIBILITY, VERBOSITY, BuildOptions
-from .device import Gpu, find_gpus
+from .cuda import open_cuda
+from .device import Gpu, find_gpu
 from .errors import BackendUnavailable, BuildError, ConfigError
 from .progress import Phases, no_phases
 from .tensorrt_api import TensorRT, load
@@ -69,6 +70,7 @@ def build_engine(
     options: BuildOptions = DEFAULTS,
     timing_cache: Path | None = None,
     phases: Phases = no_phases,
+    device: int = 0,
 ) -> BuiltEngine:
     """Build a TensorRT engine of ``onnx``, a graph whose types are the precisions wanted.
 
@@ -78,6 +80,7 @@ def build_engine(
         options: how to build.
         timing_cache: file of earlier builds' timings, which this one uses and adds to.
         phases: shows progress.
+        device: index of the GPU to build on; TensorRT-RTX needs none.
 
     Raises:
         ConfigError: this version lacks one of the options, or the timing cache cannot be written.
@@ -86,8 +89,18 @@ def build_engine(
         KeyboardInterrupt: Ctrl-C stopped the build.
     """
     tensorrt = load(family)
-    tensorrt.check(options)
-    gpu = None if tensorrt.portable else _this_gpu(tensorrt)
+    tensorrt.check(options, device)
+    if tensorrt.portable:
+        return _build(tensorrt, onnx, options, timing_cache, phases, None)
+    gpu = _gpu(tensorrt, device)
+    with open_cuda(device).current():  # TensorRT builds on the GPU that is
+        return _build(tensorrt, onnx, options, timing_cache, phases, gpu)
+
+
+def _build(
+    tensorrt: TensorRT, onnx: bytes, options: BuildOptions, timing_cache: Path | None, phases: Phases, gpu: Gpu | None
+) -> BuiltEngine:
+    """Build on and for ``gpu``, which is current; ``None`` where none is needed."""
     started = time.perf_counter()
     trt = tensorrt.module
     tensorrt.log.clear()
@@ -115,13 +128,13 @@ def build_engine(
     seconds = time.perf_counter() - started
     layers = read_layers(tensorrt.log.layers)
     name = "" if gpu is None else gpu.name
-    return BuiltEngine(bytes(plan), family, tensorrt.version, capabilities, seconds, layers, options, name)
+    return BuiltEngine(bytes(plan), tensorrt.family, tensorrt.version, capabilities, seconds, layers, options, name)
 
 
-def _this_gpu(tensorrt: TensorRT) -> Gpu:
+def _gpu(tensorrt: TensorRT, device: int) -> Gpu:
     """Return the GPU that full TensorRT builds on and for."""
     try:
-        return find_gpus()[0]
+        return find_gpu(device)
     except BackendUnavailable as error:
         raise BackendUnavailable(f"{tensorrt.family}'s builder needs an NVIDIA GPU, found none: {error}") from error
 

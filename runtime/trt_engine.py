@@ -7,9 +7,8 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from .cache import Cache
 from .cuda import Cuda
-from .device import find_gpus
+from .device import find_gpu
 from .errors import BackendUnavailable, BundleError
 from .session import SessionOptions
 from .spec import ModelSpec
@@ -65,7 +64,7 @@ class Engine:
                 if options.cuda_graph:
                     strategies = tensorrt.module.CudaGraphStrategy
                     self._config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
-                self._kernels = _Kernels(self._config, options.cache, model, tensorrt)
+                self._kernels = _Kernels(self._config, options, model, tensorrt)
 
     @property
     def loaded(self) -> Any:
@@ -122,10 +121,10 @@ class Engine:
 class _Kernels:
     """TensorRT-RTX's runtime cache, kept on disk: the kernels it compiled for this GPU."""
 
-    def __init__(self, config: Any, cache: Cache, model: bytes, tensorrt: TensorRT) -> None:
-        self._config, self._cache = config, cache
-        self._key = ("kernels", hashlib.sha256(model).hexdigest(), str(tensorrt), repr(find_gpus()))
-        self._known = cache.read(*self._key)
+    def __init__(self, config: Any, options: SessionOptions, model: bytes, tensorrt: TensorRT) -> None:
+        self._config, self._cache = config, options.cache
+        self._key = ("kernels", hashlib.sha256(model).hexdigest(), str(tensorrt), repr(find_gpu(options.device)))
+        self._known = self._cache.read(*self._key)
         compiled = config.create_runtime_cache()
         if self._known is not None and not compiled.deserialize(self._known):
             self._known = None

@@ -52,7 +52,7 @@ def open_session(monkeypatch):
         tensorrt = TensorRT(cls.family, module, "10.3.0", log, None)
         monkeypatch.setattr(trt, "load", lambda family: tensorrt)
         monkeypatch.setattr(trt, "open_cuda", lambda device: cuda)
-        monkeypatch.setattr(trt_engine, "find_gpus", lambda: ("a GPU",))
+        monkeypatch.setattr(trt_engine, "find_gpu", lambda device: f"GPU {device}")
         open_session.module = module
         try:
             return cls(b"engine", SPEC, options), engine, cuda

@@ -105,6 +105,14 @@ def test_closing_twice_does_no_harm(backend, model, quadrants):
     session.close()
 
 
+def test_a_closed_session_says_so(backend, model, quadrants):
+    session = open_session(backend, model, quadrants.spec)
+    session.close()
+
+    with pytest.raises(BackendUnavailable, match=r"^expected an open session, found a closed one: open another$"):
+        session.run(batch_of(1))
+
+
 def test_what_is_no_model_is_refused_in_one_line(backend, quadrants):
     with pytest.raises(QuillError) as error:
         open_session(backend, b"no model of any kind", quadrants.spec)

@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
+from quillrt.runtime import device
 from quillrt.runtime.device import Device, Gpu, describe_device, processor
+from quillrt.runtime.errors import BackendUnavailable
 
 _DRIVER = r"""
 #include <string.h>
@@ -65,6 +67,17 @@ def test_gpus_are_what_the_driver_says(driver):
         {"name": "H100 80GB", "compute_capability": "9.0", "driver": "12.6", "memory_bytes": 80 * 2**30},
     ]
     assert device["gpu_reason"] is None
+
+
+def test_a_gpu_is_found_by_its_index(monkeypatch):
+    gpus = (Gpu("Orin", "8.7", "12.6", 8 << 30), Gpu("H100", "9.0", "12.6", 80 << 30))
+    monkeypatch.setattr(device, "find_gpus", lambda: gpus)
+    assert [device.find_gpu(index) for index in (0, 1)] == [*gpus]
+    here = Device("Xeon", "x86_64", 2, (), gpus, None)
+    assert [here.gpu(index) for index in (0, 1, 2, -1)] == [*gpus, None, None]
+    for index in (2, -1):
+        with pytest.raises(BackendUnavailable, match=f"expected an index of 0 to 1, found {index}; give another --dev"):
+            device.find_gpu(index)
 
 
 def test_a_driver_without_gpu_says_so(driver):

@@ -25,7 +25,17 @@ def test_a_provider_that_does_not_start_is_an_error_without_another_try(monkeypa
     assert capfd.readouterr().out == ""
 
 
-def test_a_provider_that_fails_in_a_query_is_an_error_and_stays(monkeypatch, quadrants, capfd):
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("CUDA failure 700: an illegal memory access ; GPU=0 ;\nexpr=cudaStreamSynchronize", BackendUnavailable),
+        ("Non-zero status code while running Conv. CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR", BackendUnavailable),
+        ("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer", BackendUnavailable),
+        ("TensorRT EP execution context enqueue failed.", BackendUnavailable),
+        ("Non-zero status code while running Reshape. The input cannot be reshaped", BundleError),
+    ],
+)
+def test_a_provider_that_fails_in_a_query_is_an_error_and_stays(monkeypatch, quadrants, capfd, words, error):
     from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
     class Failing:
@@ -36,10 +46,11 @@ def test_a_provider_that_fails_in_a_query_is_an_error_and_stays(monkeypatch, qua
             return getattr(self.inner, name)
 
         def run(self, *arguments):
-            raise EPFail("CUDA failure 700:\nillegal address")
+            raise EPFail(words)
 
     with CpuSession(quadrants.onnx, quadrants.spec) as session:
         monkeypatch.setattr(session._session, "_sess", Failing(session._session._sess))
-        with pytest.raises(BundleError, match=r"onnxruntime-cpu cannot run the model: CUDA failure 700: illegal"):
+        with pytest.raises(error) as caught:
             session.run(BATCH)
+    assert str(caught.value) == f"onnxruntime-cpu cannot run the model: {' '.join(words.split())}"
     assert capfd.readouterr().out == ""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from quillrt.runtime import device as device_module
 from quillrt.runtime.backends import open_session, why_unavailable
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import BackendUnavailable, BundleError, ConfigError
@@ -36,7 +37,7 @@ class Azure:
     memory = "cpu"
 
     @classmethod
-    def unavailable(cls):
+    def unavailable(cls, device=0):
         return None
 
     def provider_options(self, model, options):
@@ -76,8 +77,20 @@ def started(monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", start)
     for cls in (CudaSession, OrtTensorRTSession):
-        monkeypatch.setattr(cls, "unavailable", classmethod(lambda cls: None))
+        monkeypatch.setattr(cls, "unavailable", classmethod(lambda cls, device: None))
     return calls
+
+
+@pytest.mark.parametrize("cls", [CudaSession, OrtTensorRTSession])
+def test_the_gpu_that_is_asked_for_has_to_be_there(monkeypatch, quadrants, cls):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [cls.provider])
+    monkeypatch.setattr(device_module, "find_gpus", lambda: ("the only one",))
+
+    assert cls.unavailable() is None
+    told = f"backend {cls.name} needs an NVIDIA GPU: expected an index of 0 to 0, found 1; give another --device"
+    assert cls.unavailable(1) == told
+    with pytest.raises(BackendUnavailable, match=r"found 1; give another --device$"):
+        cls(quadrants.onnx, quadrants.spec, options(device=1))
 
 
 @on_azure
@@ -123,7 +136,7 @@ def test_an_onnxruntime_that_cannot_tell_its_nodes_refuses_them_all_the_same(mon
 @pytest.mark.filterwarnings("ignore:Specified provider")
 @pytest.mark.parametrize("cls", [CudaSession, OrtTensorRTSession])
 def test_a_provider_that_does_not_start_is_told_from_one_that_leaves_nodes(monkeypatch, quadrants, cls):
-    monkeypatch.setattr(cls, "unavailable", classmethod(lambda cls: None))
+    monkeypatch.setattr(cls, "unavailable", classmethod(lambda cls, device: None))
     if REASONS[cls.name] is None:
         pytest.skip(f"{cls.provider} may start here")
 
@@ -166,7 +179,7 @@ def test_an_error_in_a_bound_query_is_one_line(monkeypatch, quadrants):
     monkeypatch.setattr(Bindings, "run", fails)
     with (
         OnAzure(quadrants.onnx, quadrants.spec, options(cpu_nodes=ALL)) as session,
-        pytest.raises(BundleError, match=r"^onnxruntime-cuda cannot run the model: CUDA failure 700: illegal address$"),
+        pytest.raises(BackendUnavailable, match=r"^onnxruntime-cuda cannot run the model: CUDA failure 700: illegal"),
     ):
         session.run(batch_of(1))
 

@@ -98,6 +98,13 @@ def test_a_damaged_file_is_refused_in_one_line(backend, model, quadrants, damage
     assert capfd.readouterr().err == ""
 
 
+def test_a_closed_session_says_so(backend, model, quadrants) -> None:
+    session = open_session(backend, model, quadrants.spec)
+    session.close()
+    with pytest.raises(BackendUnavailable, match=r"^expected an open session, found a closed one: open another$"):
+        session.run(batch_of(1))
+
+
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, name) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)

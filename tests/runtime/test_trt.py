@@ -165,18 +165,28 @@ def test_the_real_runtime_says_why_it_refuses_an_engine(monkeypatch, stand_ins):
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
 def test_unavailable_without_gpu_says_why(monkeypatch, name):
-    def no_gpus():
+    def no_gpu(device):
         raise BackendUnavailable("no NVIDIA driver (libcuda.so.1: no such file)")
 
-    monkeypatch.setattr(trt, "find_gpus", no_gpus)
+    monkeypatch.setattr(trt, "find_gpu", no_gpu)
     cls = getattr(trt, BACKENDS[name].split(":")[1])
     assert cls.unavailable() == f"{name} needs an NVIDIA GPU: no NVIDIA driver (libcuda.so.1: no such file)"
+
+
+def test_the_gpu_that_is_asked_for_is_the_one_that_is_tried(monkeypatch, stand_ins):
+    tried, cuda = [], stand_ins.cuda()
+    for name, answer in (("find_gpu", "a GPU"), ("open_cuda", cuda)):
+        monkeypatch.setattr(trt, name, lambda device, name=name, answer=answer: tried.append((name, device)) or answer)
+    monkeypatch.setattr(trt, "load", lambda family: None)
+    assert TensorRTSession.unavailable(1) is None
+    assert tried == [("find_gpu", 1), ("open_cuda", 1)]
+    assert cuda.closed
 
 
 def test_unavailable_says_what_to_install(monkeypatch):
     def missing(family):
         raise BackendUnavailable(f"{family} needs the package {family}: pip install 'quillrt[{family}]'")
 
-    monkeypatch.setattr(trt, "find_gpus", lambda: ("a GPU",))
+    monkeypatch.setattr(trt, "find_gpu", lambda device: "a GPU")
     monkeypatch.setattr(trt, "load", missing)
     assert TensorRTSession.unavailable() == "tensorrt needs the package tensorrt: pip install 'quillrt[tensorrt]'"

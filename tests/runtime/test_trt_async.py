@@ -238,6 +238,13 @@ class TestRtx:
         session.close()
         assert not (tmp_path / "cache").exists()
 
+    def test_compiled_kernels_are_those_of_the_sessions_gpu(self, open_session, tmp_path):
+        keys = {
+            open_session(TensorRTRTXSession, options=SessionOptions(device=device))[0]._engine._kernels._key
+            for device in (0, 1, 1)
+        }
+        assert len(keys) == 2
+
     def test_kernels_that_it_does_not_know_are_compiled_again(self, open_session, tmp_path):
         options = SessionOptions(cache=Cache(tmp_path / "cache"))
         open_session(TensorRTRTXSession, options=options)[0].close()
