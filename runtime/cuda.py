@@ -83,7 +83,8 @@ def open_cuda(device: int) -> Cuda:
         except ImportError as error:
             missing.append(f"{layer.name}: {error}")
     raise BackendUnavailable(
-        f"GPU memory needs the package pycuda or cuda-python ({'; '.join(missing)}): pip install 'quillrt[tensorrt]'"
+        f"GPU memory needs the package pycuda or cuda-python ({'; '.join(missing)}): pip install pycuda, which nvcc "
+        "compiles, or the cuda-python of the driver's CUDA version"
     )
 
 

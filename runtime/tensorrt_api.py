@@ -16,6 +16,7 @@ from .build_options import HARDWARE_COMPATIBILITY, BuildOptions
 from .device import find_gpu
 from .engine_fit import cannot_build, no_hardware_compatibility
 from .errors import BackendUnavailable, ConfigError
+from .jetson import read_jetson
 from .precision import Precision
 
 # Family: module, oldest version with all that quillrt uses.
@@ -165,6 +166,8 @@ def load(family: str) -> TensorRT:
         raise ConfigError(f"expected a TensorRT family out of {', '.join(FAMILIES)}, found {family!r}")
     name, oldest = _MODULES[family]
     install = f"pip install 'quillrt[{family}]'"
+    if family == "tensorrt" and read_jetson() is not None:  # pip's would stand before JetPack's and fit no board
+        install = "JetPack 6.1 and later bring it, for the system's Python: see docs/jetson.md"
     try:
         module = import_module(name)
     except ModuleNotFoundError as error:

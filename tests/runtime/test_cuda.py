@@ -124,7 +124,7 @@ def test_neither_package(monkeypatch):
         open_cuda(0)
     message = str(caught.value)
     assert message.startswith("GPU memory needs the package pycuda or cuda-python (pycuda: ")
-    assert message.endswith("pip install 'quillrt[tensorrt]'")
+    assert message.endswith("pip install pycuda, which nvcc compiles, or the cuda-python of the driver's CUDA version")
 
 
 class TestCudaPythonOnStandIn:

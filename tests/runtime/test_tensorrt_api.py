@@ -2,6 +2,7 @@
 
 import sys
 import types
+from contextlib import nullcontext
 
 import pytest
 
@@ -70,11 +71,31 @@ def test_a_jetson_builds_no_hardware_compatible_engine(monkeypatch, level):
     levels = types.SimpleNamespace(AMPERE_PLUS=1, SAME_COMPUTE_CAPABILITY=2)
     tensorrt = TensorRT("tensorrt", types.SimpleNamespace(HardwareCompatibilityLevel=levels), "10.16.2", Log(), None)
     options = BuildOptions(hardware_compatibility=level)
-    monkeypatch.setattr(tensorrt_api, "find_gpus", lambda: (Gpu("A10", "8.6", "13.0", 24 << 30),))
+    monkeypatch.setattr(tensorrt_api, "find_gpu", lambda device: Gpu("A10", "8.6", "13.0", 24 << 30))
     tensorrt.check(options)
-    monkeypatch.setattr(tensorrt_api, "find_gpus", lambda: (Gpu("Orin", "8.7", "13.2", 8 << 30),))
+    monkeypatch.setattr(tensorrt_api, "find_gpu", lambda device: Gpu("Orin", "8.7", "13.2", 8 << 30))
     with pytest.raises(ConfigError, match=r"--hardware-compatibility: TensorRT supports that on no Jetson, .* \(Orin"):
         tensorrt.check(options)
+
+
+@pytest.mark.parametrize(("capability", "refused"), [("7.5", True), ("8.0", False)])
+def test_products_round_to_tf32_where_the_gpu_can(monkeypatch, capability, refused):
+    tensorrt = TensorRT("tensorrt", types.SimpleNamespace(), "10.16.2", Log(), None)
+    gpus = [Gpu("A10", "8.6", "13.0", 24 << 30), Gpu("some GPU", capability, "13.0", 8 << 30)]
+    monkeypatch.setattr(tensorrt_api, "find_gpu", lambda device: gpus[device])
+    tensorrt.check(BuildOptions(tf32=True))
+    told = r"with --tf32: tf32 needs compute capability 8\.0, this some GPU has 7\.5; leave it out"
+    with pytest.raises(ConfigError, match=told) if refused else nullcontext():
+        tensorrt.check(BuildOptions(tf32=True), 1)
+
+
+@pytest.mark.parametrize("version", [None, "8.5.2"])
+def test_a_jetson_is_not_told_to_install_another_tensorrt(fresh, version):
+    module = None if version is None else types.SimpleNamespace(__version__=version)
+    fresh.setitem(sys.modules, "tensorrt", module)
+    fresh.setattr(tensorrt_api, "read_jetson", lambda: "a Jetson")
+    with pytest.raises(BackendUnavailable, match=r": JetPack 6\.1 and later bring it, .*: see docs/jetson\.md$"):
+        load("tensorrt")
 
 
 def test_a_builder_that_does_not_start_says_why():
