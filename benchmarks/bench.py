@@ -77,7 +77,7 @@ def bench(
     """
     spec = bundle.manifest.model
     held = {Precision.FP32, *(entry.precision for entry in bundle.entries if entry.precision)}
-    everyone = [*torch_contestants(spec, checkpoint, held), *bundle_contestants(bundle, rows.backends)]
+    everyone = [*torch_contestants(spec, checkpoint, held), *bundle_contestants(bundle, rows.backends, settings.device)]
     contestants = tuned(only(everyone, rows.backends), rows.options, rows.variants)
     if rows.cuda_graphs:
         contestants = graphed(contestants)

@@ -95,18 +95,20 @@ def torch_contestants(
     ]
 
 
-def bundle_contestants(bundle: Bundle, asked: Collection[str] = ()) -> list[Contestant]:
+def bundle_contestants(bundle: Bundle, asked: Collection[str] = (), device: int = 0) -> list[Contestant]:
     """Return a row for each backend and precision of its entries, and one for each backend that has none.
 
     What runs code out of the bundle (``BY_NAME``) runs only if ``asked`` names it.
-    Of several engines of one precision the first that fits this machine takes part; a backend out of
+    Of several engines of one precision the first that fits the GPU ``device`` takes part; a backend out of
     ``backends.TF32`` has a row in that precision, too.
     """
     spec = bundle.manifest.model
     found = []
     for backend in BACKENDS:
         for precision in Precision:
-            judged = [(entry, why_not(entry, backend)) for entry in candidates(bundle, backend, precision)]
+            judged = [
+                (entry, why_not(entry, backend, device, precision)) for entry in candidates(bundle, backend, precision)
+            ]
             if judged:
                 entry, reason = next((pair for pair in judged if pair[1] is None), judged[0])
                 if backend in BY_NAME and backend not in asked:
@@ -114,13 +116,13 @@ def bundle_contestants(bundle: Bundle, asked: Collection[str] = ()) -> list[Cont
                 model = bundle.read(entry)
                 if reason is None:
                     try:
-                        model = model_of(bundle, entry, backend)
+                        model = model_of(bundle, entry, backend, SessionOptions(device=device))
                     except QuillError as error:
                         reason = str(error)
                 found.append(Contestant(backend, precision.value, spec, model, reason))
         if not candidates(bundle, backend):
             build = f"; quillrt build {bundle.path.name} --backend {backend} --write" if backend in FAMILIES else ""
-            reason = why_unavailable(backend) or f"{bundle.path.name} holds no file for {backend}{build}"
+            reason = why_unavailable(backend, device) or f"{bundle.path.name} holds no file for {backend}{build}"
             found.append(Contestant(backend, None, spec, reason=reason))
     return found
 

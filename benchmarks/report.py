@@ -85,8 +85,9 @@ def conditions(result: Result) -> list[str]:
     """Return the lines without which no figure may stand: machine, versions, how it was measured."""
     settings, environment = result.settings, result.environment
     counts = [row.measured.queries for row in result.rows if row.measured] or [0]
+    gpu = f", on GPU {settings.get('device', 0)}" if len(environment["device"]["gpus"]) > 1 else ""
     return [
-        f"Machine: {hardware_line(environment)}.",
+        f"Machine: {hardware_line(environment)}{gpu}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in environment["packages"].items()) + ".",
         "Measured: host memory to host memory, copies included, "
         f"{_options(settings.get('provider_options', {}))}, by one clock (perf_counter_ns), "

@@ -41,6 +41,7 @@ class Settings:
         seconds: measured per row, warm-up not counted.
         rounds: in how many turns that time is spent; all contestants take turns, so that a disturbance meets all.
         threads: CPU threads inside one query.
+        device: index of the GPU.
         layers: also time each layer, where a library tells.
         whole_s: seconds after which no row is begun, and half of which may go to loading; what is left over gets that
             as its reason, and so does whoever takes ``LAST_S`` longer. ``None``: no end.
@@ -50,6 +51,7 @@ class Settings:
     seconds: float = 3.0
     rounds: int = 5
     threads: int = 1
+    device: int = 0
     layers: bool = False
     whole_s: float | None = None
 
@@ -86,7 +88,7 @@ def attempts_of(
     track: Track = no_progress,
 ) -> list[Attempt]:
     """Measure as ``measure`` does and return what ``rows_of`` makes rows of; all their processes have ended."""
-    options = SessionOptions(threads=settings.threads)
+    options = SessionOptions(settings.threads, settings.device)
     now = monotonic()
     until = math.inf if settings.whole_s is None else now + settings.whole_s
     with ExitStack() as stack:

@@ -70,11 +70,21 @@ BUILD: dict[str, Option] = {
         ),
         None,
     ),
-    "verbosity": (flag(str, "--verbosity", help="What an engine tells: detailed, layer-names or none."), "detailed"),
+    "verbosity": (
+        flag(
+            str,
+            "--verbosity",
+            help="What an engine tells of its kernels: detailed; by layer-names or none, not what it computes in.",
+        ),
+        "detailed",
+    ),
 }
 TimingCache = Annotated[
     Path | None,
     typer.Option("--timing-cache", help="File of kernel timings that builds share. Default: one for each GPU."),
+]
+AllowFallback = Annotated[
+    bool, typer.Option("--allow-fallback", help="Take an engine that multiplies in another precision than asked for.")
 ]
 
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from quillrt.cli.build_options import BUILD, TimingCache, build_options
+from quillrt.cli.build_options import BUILD, AllowFallback, TimingCache, build_options
 from quillrt.cli.console import note, phase_bars, print_json, print_table
 from quillrt.cli.model_files import BundleFile
-from quillrt.cli.options import Cached, Config, Debug, Json, Quiet, cache_of
+from quillrt.cli.options import Cached, Config, Debug, Device, Json, Quiet, cache_of
 from quillrt.cli.verbs import with_options
-from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.errors import BuildError, ConfigError
 from quillrt.runtime.pretrained import PREFIX
 
 
@@ -26,6 +26,8 @@ def build(
         typer.Option("--precision", help="Of the bundle's graphs; repeat. Default: the one run would choose."),
     ] = None,
     timing_cache: TimingCache = None,
+    device: Device = 0,
+    allow_fallback: AllowFallback = False,
     write: Annotated[bool, typer.Option("--write", help="Put the engines into the bundle.")] = False,
     cached: Cached = True,
     as_json: Json = False,
@@ -37,6 +39,7 @@ def build(
     """Build engines of a bundle's graphs for this device; run takes them from the cache, or from the bundle."""
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.bundle_writer import add_files
+    from quillrt.runtime.fallback import fallback
     from quillrt.runtime.native import builder_here, built_engine, engine_file, graphs_to_build
     from quillrt.runtime.precision import Precision
 
@@ -47,15 +50,20 @@ def build(
         what = f"other settings than the defaults ({', '.join(options.changed)})" if options.changed else "--no-cache"
         raise ConfigError(f"expected --write beside {what}, for run would not find the engine; add it, or leave it out")
     opened = Bundle.open(bundle.path)
-    family = builder_here(backend)
+    family = builder_here(backend, device)
     files, rows = [], []
     precisions = [Precision.parse(name) for name in dict.fromkeys(precision or ())]
-    for graph in graphs_to_build(opened, family, precisions):
+    for graph in graphs_to_build(opened, family, precisions, device):
         note(f"{graph.path}: building for {family}", quiet)
         with phase_bars(quiet) as phases:
             built, built_now = built_engine(
-                cache_of(cached), graph, opened.read(graph), family, options, timing_cache, phases
+                cache_of(cached), graph, opened.read(graph), family, options, timing_cache, phases, device
             )
+        if (strays := fallback(opened, graph, built)) and not allow_fallback:
+            raise BuildError(f"{strays}; choose another --precision, or give --allow-fallback")
+        if not built.precisions():
+            why = f"the builder lists no products at --verbosity {options.verbosity}"
+            note(f"{graph.path}: {why}, so nobody can say what they compute in", quiet)
         entry, engine = engine_file(graph, built)
         files.append((entry, engine))
         rows.append(
@@ -86,7 +94,7 @@ def build(
                 f"{row['bytes'] / 1024:,.0f}",
                 f"{row['seconds']:.1f}",
                 "built" if row["built_now"] else "built before",
-                ", ".join(f"{kind} × {count}" for kind, count in row["products"].items()),
+                ", ".join(f"{kind} × {count}" for kind, count in row["products"].items()) or "not told",
             )
             for row in rows
         ],

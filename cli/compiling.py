@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quillrt.cli.build_options import BUILD, build_options
+from quillrt.cli.build_options import BUILD, AllowFallback, build_options
 from quillrt.cli.console import note, print_json, print_table, tracker
 from quillrt.cli.options import (
     Cached,
@@ -95,10 +95,7 @@ def compile(  # noqa: A001 - the verb's name
             "nodes in FP32 are searched. Default: 0.5, or more where that may be chance.",
         ),
     ] = None,
-    allow_fallback: Annotated[
-        bool,
-        typer.Option("--allow-fallback", help="Take an engine that multiplies in another precision than asked for."),
-    ] = False,
+    allow_fallback: AllowFallback = False,
     labels: Labels = None,
     mean: Mean = None,
     std: Std = None,

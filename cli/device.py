@@ -17,6 +17,7 @@ from quillrt.cli.options import (
     Config,
     CudaGraph,
     Debug,
+    Device,
     Json,
     PrecisionName,
     ProviderOption,
@@ -47,6 +48,7 @@ def run(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=65536, help="Images per query.")] = 64,
     threads: Threads = None,
     provider_option: ProviderOption = None,
+    device: Device = 0,
     cuda_graph: CudaGraph = False,
     require_signature: Annotated[
         Path | None,
@@ -67,7 +69,7 @@ def run(
 
     given = provider_options(provider_option)
     tied = for_batch(backend, given, batch_size) if backend and cuda_graph else given
-    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=tied)
+    options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph)
     opened = Bundle.open(bundle.path, require_signature)
     with phase_bars(quiet) as phases:
         session, entry, chosen = open_fitting(

@@ -18,6 +18,7 @@ from quillrt.cli.options import (
     Config,
     DataRoot,
     Debug,
+    Device,
     Json,
     ModelDataset,
     PrecisionName,
@@ -87,6 +88,7 @@ def evaluate(
         str | None, typer.Option("--against-precision", help="As --precision, for OTHER; by default what fits it.")
     ] = None,
     threads: Threads = None,
+    device: Device = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help=f"Folder for evaluation.json, {_PICTURES}.")
     ] = None,
@@ -104,7 +106,7 @@ def evaluate(
         raise ConfigError("--against-backend and --against-precision choose for another model: give it by --against")
     if output is not None:
         check_output(output / "evaluation.json", ".json")
-    options, track = SessionOptions(threads=threads), tracker(quiet)
+    options, track = SessionOptions(threads, device), tracker(quiet)
     with ExitStack() as stack:
         first = _open(stack, model, backend, precision_of(precision), options, quiet=quiet)
         second = other = None

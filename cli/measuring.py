@@ -13,6 +13,7 @@ from quillrt.cli.options import (
     Config,
     DataRoot,
     Debug,
+    Device,
     Json,
     ModelDataset,
     ProviderOption,
@@ -63,6 +64,7 @@ def bench(
             "onnxruntime's, mode=max-autotune of torch-compile; repeatable.",
         ),
     ] = None,
+    device: Device = 0,
     cuda_graph: Annotated[
         bool, typer.Option("--cuda-graph", help="One more row, with CUDA graphs, of each backend that makes them.")
     ] = False,
@@ -86,7 +88,11 @@ def bench(
 
     chosen = Rows(backend or (), provider_options(provider_option), option_pairs(variant), cuda_graph)
     settings = Settings(
-        batches=tuple(batch or Settings.batches), seconds=seconds, threads=threads or Settings.threads, layers=layers
+        batches=tuple(batch or Settings.batches),
+        seconds=seconds,
+        threads=threads or Settings.threads,
+        device=device,
+        layers=layers,
     )
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest

@@ -200,6 +200,7 @@ Cached = Annotated[
         help="Take finished steps, as counts and engines, from an earlier run; in QUILLRT_CACHE or ~/.cache/quillrt.",
     ),
 ]
+Device = Annotated[int, typer.Option("--device", min=0, help="Index of the GPU, where there are several.")]
 CudaGraph = Annotated[bool, typer.Option("--cuda-graph", help="Submit each query to the GPU as one CUDA graph.")]
 Backend = Annotated[
     str | None,

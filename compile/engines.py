@@ -10,6 +10,7 @@ from quillrt.runtime.backends import why_unavailable
 from quillrt.runtime.build_options import DEFAULTS, BuildOptions
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import BuildError
+from quillrt.runtime.fallback import LEAST_SHARE
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.native import built_engine, engine_file, why_no_builder
 from quillrt.runtime.precision import Precision
@@ -19,8 +20,6 @@ from quillrt.runtime.trt_build import BuiltEngine
 
 from .graphs import LITERT, File
 from .macs import Computed, by_datatype
-
-LEAST_SHARE = 0.9  # of the multiply-adds that a graph types so
 
 
 def build_engines(

@@ -14,6 +14,7 @@ from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ExportError
+from quillrt.runtime.fallback import LEAST_SHARE
 from quillrt.runtime.manifest import Entry, Manifest
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.progress import Track, no_progress
@@ -24,7 +25,7 @@ from .attest import attest_graphs
 from .choice import Choice, choose
 from .confidence import confidence_of
 from .config import CALIBRATED, CompileConfig
-from .engines import LEAST_SHARE, build_engines
+from .engines import build_engines
 from .graphs import LITERT, File, typed_graphs
 from .layers import forms, parity
 from .litert import to_litert

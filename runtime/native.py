@@ -30,9 +30,6 @@ from .trt_timing import default_path
 from .versions import versions
 
 
-LEAST_SHARE = 0.9  # of what a graph asks to compute in its precision
-
-
 def built_engine(
     cache: Cache,
     graph: Entry,
@@ -85,40 +82,6 @@ def built_engine(
     found["layers"] = tuple(LayerInfo(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in found["layers"])
     found["compute_capabilities"] = tuple(found["compute_capabilities"])
     return BuiltEngine(engine, options=options, **found), built_now
-
-
-def fallback(bundle: Bundle, graph: Entry, built: BuiltEngine) -> str | None:
-    """Return in one line how few products were built in the precision of ``graph``; ``None``: enough, or nobody can say.
-
-    They are counted, for their multiply-adds stand in no engine. How many of a quantized graph's are quantized the
-    compiler's report tells; without one it should be all.
-    """
-    products = built.precisions()
-    whole = sum(products.values())
-    typed = _typed(bundle, graph)
-    right = sum(min(products.get(kind, 0), share * whole) for kind, share in typed.items())
-    if graph.precision is None or right >= LEAST_SHARE * whole * sum(typed.values()):
-        return None
-    found = ", ".join(f"{kind} × {count}" for kind, count in products.items())
-    return (
-        f"{built.family} built less than {LEAST_SHARE:.0%} of the products that {graph.path} has in "
-        f"{graph.precision.value} so: {found}"
-    )
-
-
-def _typed(bundle: Bundle, graph: Entry) -> dict[str, float]:
-    """Return the share of the products of ``graph`` that it asks to compute in each datatype, but for FP32 beside INT8."""
-    precision = graph.precision or Precision.FP32
-    if precision not in (Precision.INT8, Precision.MIXED, Precision.FP8):
-        return {precision.value: 1.0}
-    try:
-        nodes = json.loads(bundle.files["report.json"])["nodes"][graph.path]
-        quantized = sum(bool(node["quantized"]) for node in nodes) / len(nodes)
-    except (KeyError, ValueError, TypeError, ZeroDivisionError):
-        quantized = 1.0
-    if precision is Precision.MIXED:
-        return {"int8": quantized, "fp16": 1 - quantized}
-    return {precision.value: quantized}
 
 
 def engine_file(graph: Entry, built: BuiltEngine, **facts: Any) -> tuple[Entry, bytes]:

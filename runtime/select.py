@@ -187,7 +187,8 @@ def _built(
     bundle: Bundle, graph: Entry, family: str, options: SessionOptions, phases: Phases, say: Callable[[str], None]
 ) -> bytes:
     """Return an engine of ``graph`` for the session's GPU, built now or before."""
-    from .native import built_engine, fallback
+    from .fallback import fallback
+    from .native import built_engine
 
     how, onnx = BuildOptions(tf32=options.tf32), bundle.read(graph)
     say(f"{graph.path}: no engine in the bundle fits this GPU; building one, or taking the one built before")

@@ -18,6 +18,7 @@ from quillrt.runtime import select
 from quillrt.runtime.backends import BACKENDS
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for
+from quillrt.runtime.device import Device, Gpu
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.ort_options import parse_options
@@ -69,7 +70,7 @@ def test_of_two_engines_of_one_precision_the_one_that_fits_takes_part(monkeypatc
     files = [engine("old", tensorrt="9.9"), engine("new", tensorrt="10.3.0")][::order]
     manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
     bundle = Bundle(Path("m.quill"), manifest, {entry.path: data for entry, data in files}, "")
-    monkeypatch.setattr(select, "why_unavailable", lambda backend: None)
+    monkeypatch.setattr(select, "why_unavailable", lambda backend, device: None)
 
     def row(version):
         monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version=version))
@@ -79,6 +80,19 @@ def test_of_two_engines_of_one_precision_the_one_that_fits_takes_part(monkeypatc
     assert (row("10.3.0").model, row("10.3.0").reason) == (b"new", None)
     assert row("9.9").model == b"old"
     assert re.search(r"is for tensorrt (9\.9|10\.3\.0), this is 11\.4; run quillrt build", row("11.4").reason)
+
+
+@pytest.mark.parametrize(("gpu", "runs"), [(0, False), (1, True)])
+def test_tf32_is_a_row_of_the_gpus_that_have_it(monkeypatch, quadrants, gpu, runs):
+    entry = entry_for(quadrants.onnx, "m.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cuda",))
+    bundle = Bundle(Path("m.quill"), Manifest(quadrants.spec, {}, (entry[0],)), {"m.onnx": entry[1]}, "")
+    gpus = tuple(Gpu("some GPU", capability, "13.0", 2**33) for capability in ("7.5", "8.0"))
+    monkeypatch.setattr(select, "why_unavailable", lambda backend, device: None)
+    monkeypatch.setattr(select, "describe_device", lambda: Device("some CPU", "x86_64", 2, (), gpus, None))
+
+    found = {row.precision: row.reason for row in bundle_contestants(bundle, device=gpu) if row.model}
+
+    assert found == {"fp32": None, "tf32": None if runs else "tf32 needs compute capability 8.0, this some GPU has 7.5"}
 
 
 def test_pytorch_without_a_checkpoint_has_its_reason(quadrants):
@@ -207,7 +221,7 @@ def test_batches_that_were_asked_for_are_every_rows(bundle):
 def test_tf32_is_a_row_of_the_fp32_graph_with_an_option(monkeypatch, quadrants):
     file = entry_for(b"fp32", "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cuda", "openvino"))
     manifest = Manifest(quadrants.spec, {}, (file[0],))
-    monkeypatch.setattr(select, "why_unavailable", lambda backend: None)
+    monkeypatch.setattr(select, "why_unavailable", lambda backend, device: None)
     rows = bundle_contestants(Bundle(Path("m.quill"), manifest, {"fp32.onnx": b"fp32"}, ""))
     named = [row for row in rows if row.precision]
     assert [row.name for row in named] == ["onnxruntime-cuda fp32", "onnxruntime-cuda tf32", "openvino fp32"]

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from quillrt.runtime import native
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.pretrained import find
 
@@ -65,6 +67,10 @@ def test_write_replaces_the_engine_and_nothing_else(quillrt, bundle):
         (("--timing-cache", "t.cache"), "has no use for a timing cache"),
         (("--compute-capability", "9.0"), "builds for compute capability 7.5, "),
         (("--precision", "fp8"), "it has no graph of fp8 precision for it"),
+        (
+            ("--precision", "tf32"),
+            "found tf32, which is the FP32 graph with products that round; give --precision fp32",
+        ),
         (("--backend", "openvino"), "expected a backend out of tensorrt, tensorrt-rtx, found 'openvino'"),
     ],
 )
@@ -74,6 +80,39 @@ def test_what_cannot_be_built_is_one_line(quillrt, bundle, options, phrase):
     assert err.startswith("quillrt: error: ")
     assert err.count("\n") == 1
     assert phrase in err
+
+
+@pytest.fixture
+def falls_back(monkeypatch):
+    """Let every kernel that is built be an FP32 one."""
+    build = native.build_engine
+
+    def built(*given):
+        found = build(*given)
+        return replace(found, layers=tuple(replace(layer, datatype="fp32") for layer in found.layers))
+
+    monkeypatch.setattr(native, "build_engine", built)
+
+
+def test_an_engine_in_another_precision_is_refused_unless_allowed(quillrt, bundle, falls_back):
+    before = bundle.read_bytes()
+    asked = ("build", "-q", bundle, "--backend", "tensorrt-rtx", "--precision", "int8", "--write")
+    code, out, err = quillrt(*asked)
+    assert (code, out, bundle.read_bytes()) == (1, "", before)
+    assert err == (
+        "quillrt: error: expected tensorrt-rtx to build 90% of the products that model.int8.tensorrt.onnx has in int8 "
+        "so, found fp32 × 8; choose another --precision, or give --allow-fallback\n"
+    )
+    (built,) = engines(quillrt(*asked, "--allow-fallback", "--json"))
+    assert built["products"] == {"fp32": 8}
+
+
+def test_an_engine_that_tells_nothing_is_said_to_tell_nothing(quillrt, bundle):
+    asked = ("build", bundle, "--backend", "tensorrt-rtx", "--write", "--verbosity")
+    code, out, err = quillrt(*asked, "none")
+    assert code == 0
+    assert "not told" in out
+    assert "at --verbosity none, so nobody can say what they compute in" in err
 
 
 @pytest.mark.parametrize("options", [("--tf32",), ("--shapes", "1:2:4"), ("--no-cache",)])

@@ -84,7 +84,7 @@ def engines(monkeypatch, tmp_path):
     write_bundle(tmp_path / "engines.quill", character_spec(LABELS, Preprocessing(8, 8)), {"kind": "onnx"}, files)
     device = Device("Jetson", "aarch64", 6, (), (Gpu("Orin", "8.7", "12.6", 8 << 30),), None)
     monkeypatch.setattr(select, "describe_device", lambda: device)
-    monkeypatch.setattr(select, "why_unavailable", lambda name: None)
+    monkeypatch.setattr(select, "why_unavailable", lambda name, device: None)
     monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version="10.3.0"))
     return tmp_path / "engines.quill"
 
@@ -120,7 +120,7 @@ def test_inspect_as_json_tells_of_each_native_engine(quillrt, engines):
 
 
 def test_inspect_says_why_no_engine_runs_where_there_is_no_tensorrt(monkeypatch, quillrt, engines):
-    monkeypatch.setattr(select, "why_unavailable", lambda name: f"{name} is not here")
+    monkeypatch.setattr(select, "why_unavailable", lambda name, device: f"{name} is not here")
     _, out, _ = quillrt("inspect", engines, "--json")
     assert {engine["why_not"] for engine in json.loads(out)["engines"]} == {"tensorrt is not here"}
 

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from quillrt.benchmarks.running import Settings
 from quillrt.cli.options import Config, DataRoot, Debug, Json, Seed, Threads, precision_of, save_config
 from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.precision import Precision
+from quillrt.runtime.session import SessionOptions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -161,3 +163,20 @@ def test_a_precision_is_parsed_and_none_stays_none():
     assert precision_of(None) is None
     with pytest.raises(ConfigError):
         precision_of("int7")
+
+
+@pytest.mark.parametrize("verb", ["run", "evaluate", "bench"])
+def test_the_gpu_that_is_asked_for_is_the_sessions(monkeypatch, quillrt, quadrants_bundle, tmp_path, verb):
+    asked = []
+
+    def stop(*given):
+        asked.extend(each.device for each in given if isinstance(each, SessionOptions | Settings))
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("quillrt.runtime.select.open_fitting", stop)
+    monkeypatch.setattr("quillrt.benchmarks.bench.measure", stop)
+    more = {"run": ["image.png"], "evaluate": [], "bench": ["--output", tmp_path / "bench"]}[verb]
+    result = quillrt(verb, quadrants_bundle, *more, "--device", 1)
+
+    assert result == (1, "", "quillrt: error: enough\n")
+    assert asked == [1]

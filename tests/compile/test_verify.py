@@ -123,7 +123,7 @@ def test_what_another_backend_refuses_is_its_reason(judge):
 
 
 def test_each_engine_has_its_own_reason(monkeypatch, quadrants):
-    monkeypatch.setattr(select, "why_unavailable", lambda backend: None)
+    monkeypatch.setattr(select, "why_unavailable", lambda backend, device: None)
     monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version="10.3.0"))
     files = [entry_for(quadrants.onnx, "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cpu",))]
     for version in ("9.8", "9.9"):

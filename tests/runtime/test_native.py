@@ -11,11 +11,12 @@ from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.device import Device, Gpu
-from quillrt.runtime.errors import BackendUnavailable, BuildError, BundleError
+from quillrt.runtime.errors import BackendUnavailable, BuildError, BundleError, ConfigError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.native import built_engine, engine_file, graphs_to_build, with_weights
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.select import open_fitting
+from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.tensorrt_api import Log, TensorRT
 from quillrt.runtime.trt_layers import LayerInfo
 
@@ -30,8 +31,8 @@ def machine(monkeypatch):
     class Machine:
         gpu, refuses, version = ORIN, (), "10.3.0"
 
-        def build(self, onnx, family, options, timings, phases):
-            self.built.append((onnx, options, timings))
+        def build(self, onnx, family, options, timings, phases, device):
+            self.built.append((onnx, options, timings, device))
             if onnx in self.refuses:
                 raise BuildError(f"{family} refused {onnx.decode()}")
             phases("Building Engine", 1, 1)
@@ -47,11 +48,11 @@ def machine(monkeypatch):
 
     for module in (native, select):
         monkeypatch.setattr(module, "load", load)
-    monkeypatch.setattr(native, "find_gpus", lambda: (machine.gpu,))
+    monkeypatch.setattr(native, "find_gpu", lambda device: machine.gpu)
     monkeypatch.setattr(native, "build_engine", machine.build)
     for module in (native, select):
         monkeypatch.setattr(module, "describe_device", lambda: Device("cpu", "aarch64", 6, (), (machine.gpu,), None))
-    monkeypatch.setattr(select, "why_unavailable", lambda name: None if name == "tensorrt" else f"no {name}")
+    monkeypatch.setattr(select, "why_unavailable", lambda name, device: None if name == "tensorrt" else f"no {name}")
     monkeypatch.setattr(select, "open_session", lambda name, model, spec, options: model)
     return machine
 
@@ -152,11 +153,55 @@ def test_what_is_kept_comes_back_whole(machine, tmp_path):
     assert again == first
 
 
-def test_builds_share_their_timings(machine):
-    built_engine(NO_CACHE, *graph(Precision.INT8), "tensorrt")
-    built_engine(NO_CACHE, *graph(Precision.FP32), "tensorrt", timing_cache=Path("mine"))
-    assert machine.built[0][2].parent.name == "timing"
-    assert machine.built[1][2] == Path("mine")
+def test_builds_share_their_timings_where_a_cache_keeps_them(machine, tmp_path):
+    for cache, given in ((Cache(tmp_path), None), (NO_CACHE, None), (NO_CACHE, Path("mine"))):
+        built_engine(cache, *graph(Precision.INT8), "tensorrt", timing_cache=given)
+    shared, *others = (timings for _, _, timings, _ in machine.built)
+    assert shared.parent == tmp_path / "timing"
+    assert others == [None, Path("mine")]
+
+
+def test_another_gpu_gets_an_engine_of_its_own_and_one_of_the_same_kind_does_not(machine, monkeypatch, tmp_path):
+    gpus = (ORIN, replace(ORIN, compute_capability="8.9"), ORIN)
+    monkeypatch.setattr(native, "find_gpu", lambda device: gpus[device])
+    built = [
+        built_engine(Cache(tmp_path), *graph(Precision.INT8), "tensorrt", device=device)[1] for device in (0, 1, 2)
+    ]
+    assert built == [True, True, False]
+    assert [device for *_, device in machine.built] == [0, 1]
+
+
+def test_run_builds_for_the_gpu_of_the_session(machine, monkeypatch, quadrants):
+    bundle = bundle_of(quadrants, graph(Precision.INT8))
+    both = Device("cpu", "aarch64", 6, (), (replace(ORIN, compute_capability="7.0"), ORIN), None)
+    for module in (native, select):
+        monkeypatch.setattr(module, "describe_device", lambda: both)
+    with pytest.raises(BackendUnavailable, match=r"int8 needs compute capability 7\.2"):
+        open_fitting(bundle, "tensorrt")
+    open_fitting(bundle, "tensorrt", options=SessionOptions(device=1))
+    assert [device for *_, device in machine.built] == [1]
+    assert graphs_to_build(bundle, "tensorrt", [Precision.INT8], 1)
+    with pytest.raises(BackendUnavailable, match=r"int8 needs compute capability 7\.2"):
+        graphs_to_build(bundle, "tensorrt", [Precision.INT8], 0)
+
+
+def test_tf32_is_built_of_the_fp32_graph(machine, quadrants):
+    bundle = bundle_of(quadrants, graph(Precision.FP32), graph(Precision.INT8))
+    open_fitting(bundle, "tensorrt", Precision.TF32)
+    ((onnx, options, *_),) = machine.built
+    assert (onnx, options) == (b"fp32", BuildOptions(tf32=True))
+    with pytest.raises(ConfigError, match=r"found tf32, .*; give --precision fp32 --tf32$"):
+        graphs_to_build(bundle, "tensorrt", [Precision.TF32])
+
+
+def test_an_engine_that_falls_back_is_run_but_not_in_silence(machine, quadrants):
+    said = []
+    open_fitting(bundle_of(quadrants, graph(Precision.INT8)), "tensorrt", say=said.append)
+    assert len(said) == 2
+    open_fitting(bundle_of(quadrants, graph(Precision.FP16)), "tensorrt", say=said.append)
+    assert said[-1] == (
+        "expected tensorrt to build 90% of the products that model.fp16.onnx has in fp16 so, found int8 × 1"
+    )
 
 
 class TestStripped:
@@ -166,14 +211,28 @@ class TestStripped:
         return engine_file(graph(Precision.INT8)[0], built)
 
     def test_weights_come_from_the_bundles_graph(self, monkeypatch, quadrants, stripped):
-        monkeypatch.setattr(native, "refit", lambda engine, onnx, family: engine + b" with " + onnx)
+        monkeypatch.setattr(native, "refit", lambda engine, onnx, *how, **asked: engine + b" with " + onnx)
         bundle = bundle_of(quadrants, graph(Precision.FP32), graph(Precision.INT8), stripped)
         assert open_fitting(bundle)[0] == b"engine of int8 with int8"
+
+    @pytest.mark.parametrize("portable", [False, True])
+    def test_they_are_put_back_on_the_sessions_gpu_and_with_its_leave_for_host_code(
+        self, monkeypatch, machine, quadrants, portable
+    ):
+        asked = []
+        monkeypatch.setattr(native, "refit", lambda *given, **named: asked.append((given[3], named)) or b"whole")
+        options = BuildOptions(strip=True, version_compatible=portable)
+        built, _ = built_engine(NO_CACHE, *graph(Precision.INT8), "tensorrt", options)
+        bundle = bundle_of(quadrants, graph(Precision.INT8), engine_file(graph(Precision.INT8)[0], built))
+        both = Device("cpu", "aarch64", 6, (), (machine.gpu, machine.gpu), None)
+        monkeypatch.setattr(select, "describe_device", lambda: both)
+        assert open_fitting(bundle, "tensorrt", options=SessionOptions(device=1))[0] == b"whole"
+        assert asked == [(1, {"host_code": portable})]
 
     def test_without_the_graph_it_is_refused(self, quadrants, stripped):
         bundle = bundle_of(quadrants, graph(Precision.FP32), stripped)
         with pytest.raises(BundleError, match=r"expected the graph of model\.int8\.tensorrt\.sm87\.engine"):
-            with_weights(bundle, stripped[0], "tensorrt", NO_CACHE)
+            with_weights(bundle, stripped[0], "tensorrt", SessionOptions())
 
 
 def test_an_engine_with_host_code_runs_when_its_backend_is_named(machine, quadrants):

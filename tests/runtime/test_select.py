@@ -49,7 +49,9 @@ def machine(monkeypatch, gpu=None, works=(), tensorrt="10.3.0", instructions=("a
 
     device = Device("some CPU", "x86_64", 2, (), (gpu,) if gpu else (), None if gpu else "no NVIDIA driver")
     monkeypatch.setattr(select, "describe_device", lambda: device)
-    monkeypatch.setattr(select, "why_unavailable", lambda name: None if name in works else f"{name} is not here")
+    monkeypatch.setattr(
+        select, "why_unavailable", lambda name, device: None if name in works else f"{name} is not here"
+    )
     monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version=tensorrt))
     monkeypatch.setattr(select, "open_session", opened)
     monkeypatch.setattr(select, "processor", lambda: ("some CPU", instructions))
@@ -239,7 +241,7 @@ def test_the_driver_is_not_asked_for_a_cpu_backend(monkeypatch, bundle):
         raise AssertionError("asked for the GPU")
 
     monkeypatch.setattr(select, "describe_device", woken)
-    monkeypatch.setattr(select, "why_unavailable", lambda name: None)
+    monkeypatch.setattr(select, "why_unavailable", lambda name, device: None)
 
     for backend in CPU_BACKENDS:
         for entry in candidates(bundle, backend):
@@ -286,11 +288,33 @@ def test_cuda_graphs_want_a_backend_that_makes_them(bundle, backend):
         open_fitting(bundle, backend, options=SessionOptions(cuda_graph=True))
 
 
+@pytest.mark.parametrize(("device", "chosen"), [(0, "int8-87"), (1, "int8-89")])
+def test_an_engine_has_to_fit_the_gpu_that_is_asked_for(monkeypatch, quadrants, device, chosen):
+    machine(monkeypatch, ORIN, ("tensorrt",))
+    both = Device("some CPU", "x86_64", 2, (), (ORIN, replace(ORIN, compute_capability="8.9")), None)
+    monkeypatch.setattr(select, "describe_device", lambda: both)
+    asked = []
+    monkeypatch.setattr(select, "why_unavailable", lambda name, device: asked.append(device))
+
+    entry, _ = choose(bundle_of(quadrants, INT8_87, INT8_89), "tensorrt", options=SessionOptions(device=device))
+
+    assert entry.path == chosen
+    assert set(asked) == {device}
+
+
+def test_tf32_wants_a_gpu_that_has_it_and_fp32_does_not(monkeypatch, bundle):
+    machine(monkeypatch, Gpu("RTX 2080", "7.5", "13.0", 2**33), ("onnxruntime-cuda",))
+
+    with pytest.raises(BackendUnavailable, match=r"tf32 needs compute capability 8\.0, this RTX 2080 has 7\.5"):
+        choose(bundle, "onnxruntime-cuda", Precision.TF32)
+    assert choose(bundle, "onnxruntime-cuda", Precision.FP32)[0].path == "fp32.onnx"
+
+
 def test_tf32_is_the_fp32_graph_with_an_option_of_the_session(monkeypatch, quadrants):
     entry = entry_for(b"fp32", "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cuda", "openvino"))
     bundle = Bundle(Path("m.quill"), Manifest(quadrants.spec, {}, (entry[0],)), {"fp32.onnx": b"fp32"}, "")
     opened = []
-    monkeypatch.setattr(select, "why_unavailable", lambda name: None)
+    monkeypatch.setattr(select, "why_unavailable", lambda name, device: None)
     monkeypatch.setattr(select, "open_session", lambda *given: opened.append((given[0], given[3].tf32)))
     open_fitting(bundle, "onnxruntime-cuda", Precision.TF32)
     open_fitting(bundle, "onnxruntime-cuda", Precision.FP32)

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from quillrt.runtime import trt_capabilities
+from quillrt.runtime import trt_build, trt_capabilities
 from quillrt.runtime.build_options import BuildOptions, Profile
 from quillrt.runtime.errors import BackendUnavailable, BuildError, ConfigError
 from quillrt.runtime.tensorrt_api import Log, TensorRT, load
@@ -142,7 +142,7 @@ class TestRefusals:
             build_engine(_float_graph(), RTX, BuildOptions(compute_capabilities=("9.0",)))
 
     def test_full_tensorrt_without_gpu(self, monkeypatch):
-        def no_gpus():
+        def no_gpu(device):
             raise BackendUnavailable("no NVIDIA driver (libcuda.so.1: no such file)")
 
         class Module:
@@ -150,7 +150,7 @@ class TestRefusals:
 
         tensorrt = TensorRT("tensorrt", Module, "10.3.0", Log(), None)
         monkeypatch.setattr("quillrt.runtime.trt_build.load", lambda family: tensorrt)
-        monkeypatch.setattr("quillrt.runtime.trt_build.find_gpus", no_gpus)
+        monkeypatch.setattr("quillrt.runtime.trt_build.find_gpu", no_gpu)
         with pytest.raises(BackendUnavailable, match="tensorrt's builder needs an NVIDIA GPU, found none: no NVIDIA"):
             build_engine(_float_graph(), "tensorrt")
         with pytest.raises(ConfigError, match=r"--compute-capability: .* only tensorrt-rtx takes them"):
@@ -171,6 +171,17 @@ class TestComputeCapabilities:
     def test_turing_on_request(self):
         built = build_engine(_float_graph(np.float16), RTX, BuildOptions(compute_capabilities=("7.5",)))
         assert built.compute_capabilities == ("7.5",)
+
+
+def test_full_tensorrt_builds_on_the_gpu_asked_for(monkeypatch, stand_ins):
+    cuda, opened = stand_ins.cuda(), []
+    full = TensorRT("tensorrt", object(), "10.3.0", Log(), None)
+    monkeypatch.setattr(trt_build, "load", lambda family: full)
+    monkeypatch.setattr(trt_build, "find_gpu", lambda device: f"GPU {device}")
+    monkeypatch.setattr(trt_build, "open_cuda", lambda device: opened.append(device) or cuda)
+    monkeypatch.setattr(trt_build, "_build", lambda *given: (given[-1], cuda.inside))
+    assert build_engine(b"graph", "tensorrt", device=1) == ("GPU 1", 1)
+    assert opened == [1]
 
 
 def test_fixed_batch_needs_no_profile():

@@ -101,16 +101,31 @@ def test_a_disk_that_becomes_full_costs_the_timings_and_not_the_engine(tmp_path,
     assert (tmp_path / "t.cache").read_bytes() == MAGIC + b"kernel"
 
 
-def test_each_gpu_driver_and_version_has_its_own():
+def test_each_gpu_driver_and_version_has_its_own(tmp_path):
     others = [
-        default_path(FULL, Gpu("Orin", "8.7", "12.7", 8 << 30)),
-        default_path(FULL, Gpu("H100", "9.0", "12.6", 8 << 30)),
-        default_path(TensorRT("tensorrt", None, "11.4.0", Log(), None), ORIN),
+        default_path(tmp_path, FULL, Gpu("Orin", "8.7", "12.7", 8 << 30)),
+        default_path(tmp_path, FULL, Gpu("H100", "9.0", "12.6", 8 << 30)),
+        default_path(tmp_path, TensorRT("tensorrt", None, "11.4.0", Log(), None), ORIN),
     ]
-    assert len({default_path(FULL, ORIN), *others}) == 4
+    assert len({default_path(tmp_path, FULL, ORIN), *others}) == 4
 
 
-def test_no_folder_no_timings(monkeypatch, tmp_path):
+def test_a_default_file_that_cannot_be_locked_or_read_is_done_without(monkeypatch, tmp_path):
+    path = default_path(tmp_path, FULL, ORIN)
+    build(path, b"kernel")
+    assert default_path(tmp_path, FULL, ORIN) == path
+
+    def no_locks(file, how):
+        raise OSError(37, "No locks available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trt_timing.fcntl, "flock", no_locks)
+        assert default_path(tmp_path, FULL, ORIN) is None
+    path.unlink()
+    path.mkdir()
+    assert default_path(tmp_path, FULL, ORIN) is None
+
+
+def test_no_folder_no_timings(tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("QUILLRT_CACHE", str(tmp_path / "file"))
-    assert default_path(FULL, ORIN) is None
+    assert default_path(tmp_path / "file", FULL, ORIN) is None

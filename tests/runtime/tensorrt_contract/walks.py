@@ -102,7 +102,8 @@ def build_without_dla(stage):
 
 def refit_from_graph(stage):
     stage.perform({"ICudaEngine.serialize_with_config": b"whole"})
-    assert refit(b"engine", b"graph", stage.family) == b"whole"
+    for host_code in (False, True):
+        assert refit(b"engine", b"graph", stage.family, host_code=host_code) == b"whole"
 
 
 def refit_that_lacks_weights(stage):
