@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,8 +35,22 @@ if TYPE_CHECKING:
 
 
 def run(
+    ctx: typer.Context,
     bundle: BundleFile,
-    images: Annotated[list[Path], typer.Argument(help="Image files, folders of them, or - for one image on stdin.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, folders of them, or - for one image on stdin.")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Write a row for each image to this .jsonl, .csv or .parquet file."),
+    ] = None,
+    on: Annotated[
+        Literal["ray"] | None,
+        typer.Option("--on", help="On the cluster of RAY_ADDRESS, or one started here; --output is then a folder."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the --output of a run that was ended.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, max=1024, help="Processes that read images for --output; actors on Ray."),
+    ] = None,
     backend: Backend = None,
     precision: PrecisionName = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
@@ -60,17 +75,35 @@ def run(
     config: Config = None,
     debug: Debug = False,
 ) -> None:
-    """Recognize the character in each image: prints file, label and probability."""
+    """Recognize the character in each image: prints file, label and probability, or writes them to a file."""
+    from quillrt.cli.bulk import Bulk, run_into_file, run_on_ray
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.ort_options import for_batch
     from quillrt.runtime.predict import predict
+    from quillrt.runtime.rows import Choices
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
+    if output is None and (resume or on or workers):
+        raise typer.BadParameter("--resume, --workers and --on go with --output")
+    bulk = Bulk(images, output or "", resume, workers, batch_size, as_json, quiet)
+    if output is not None and on is None:
+        from quillrt.runtime.bulk import shared_out  # not for one image: its processes and threads take time to load
+        from quillrt.runtime.device import cores
+
+        bulk.check()
+        workers, threads = shared_out(workers, threads, cores())
+        bulk = replace(bulk, workers=workers)
     given = provider_options(provider_option)
     tied = for_batch(backend, given, batch_size) if backend and cuda_graph else given
     options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph)
-    opened = Bundle.open(bundle.path, require_signature)
+    choices, opened = Choices(top_k, min_confidence, reject), Bundle.open(bundle.path, require_signature)
+    if on is not None:
+        from quillrt.runtime.ray_job import Model
+
+        options = replace(options, threads=threads or 1)
+        run_on_ray(ctx, bulk, opened, Model(backend, precision_of(precision), options, cache_of(cached), choices))
+        return
     with phase_bars(quiet) as phases:
         session, entry, chosen = open_fitting(
             opened,
@@ -82,8 +115,12 @@ def run(
             lambda line: note(line, quiet),
         )
     with session:
+        if output is not None:
+            note(f"{entry.path} on {chosen}", quiet)
+            run_into_file(ctx, bulk, session, opened, {"file": entry.path, "backend": chosen}, choices)
+            return
         confidence = opened.manifest.confidence
-        predictions = list(predict(session, _read(images), top_k, batch_size, confidence))
+        predictions = list(predict(session, _read(map(Path, images)), top_k, batch_size, confidence))
     if as_json:
         print_json(
             {
@@ -101,7 +138,7 @@ def run(
         sys.stdout.write(f"{p.name}  {f'{doubt} ({answers})' if doubt else answers}\n")
 
 
-def _read(paths: list[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _read(paths: Iterable[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     from quillrt.runtime.files import bounded
     from quillrt.runtime.images import MOST_BYTES, find_images, read_image
 

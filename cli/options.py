@@ -84,7 +84,7 @@ def _as_typed(key: str, option: Any, setting: Any) -> Any:
         if not isinstance(setting, bool):
             raise ConfigError(f"expected {key} = true or false, found {setting!r}")
         return setting
-    several = getattr(option, "multiple", False)
+    several = getattr(option, "multiple", False) or option.nargs == -1
     values = setting if several and isinstance(setting, list) else [setting]
     if any(isinstance(each, list | dict) for each in values):
         raise ConfigError(f"expected one value of {key}, found {setting!r}")

@@ -50,11 +50,12 @@ def synthesize(
     quiet, seed = chosen["quiet"], settings.seed
     import torch
 
+    from quillrt.runtime.files import check_free
     from quillrt.runtime.preprocessing import Preprocessing
     from quillrt.train.datasets import load_dataset, public_name
     from quillrt.train.gan import train_gan
     from quillrt.train.splitting import per_class
-    from quillrt.train.synthetic import check_free, write_synthetic
+    from quillrt.train.synthetic import write_synthetic
 
     name = public_name(dataset)
     folder = output or Path("runs", f"{name.removeprefix('folder:')}-synthetic")

@@ -81,7 +81,7 @@ def describe_device() -> Device:
         gpus, reason = find_gpus(), None
     except BackendUnavailable as error:
         gpus, reason = (), str(error)
-    return Device(cpu, platform.machine(), _cores(), instructions, gpus, reason)
+    return Device(cpu, platform.machine(), cores(), instructions, gpus, reason)
 
 
 def find_gpus() -> tuple[Gpu, ...]:
@@ -168,7 +168,8 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many logical processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

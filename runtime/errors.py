@@ -11,6 +11,7 @@
     ├── ExportError          a network or an ONNX file cannot become a checked ONNX classifier
     ├── BuildError           an engine builder refused the graph
     ├── AccuracyError        a compiled model strays from its reference, or answers NaN
+    ├── WorkerError          a process that did part of the work ended
     └── BackendUnavailable   a backend exists, but cannot work on this machine
 
 Every message is one line that says what was expected, what was found and what to do.
@@ -59,6 +60,10 @@ class BuildError(QuillError):
 
 class AccuracyError(QuillError):
     """A compiled model strays from its reference, or answers NaN."""
+
+
+class WorkerError(QuillError):
+    """A process that did part of the work ended."""
 
 
 class BackendUnavailable(QuillError):  # noqa: N818 - the name says more than an "Error" suffix would

@@ -1,14 +1,17 @@
-"""Writing files whole or not at all, and reading them up to a size."""
+"""Writing files and folders whole or not at all, and reading files up to a size."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import ConfigError
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
@@ -54,6 +57,39 @@ def written_whole(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(beside)):  # a full disk's error names no file
             error.filename = str(path)
+        raise
+
+
+def check_free(folder: Path) -> None:
+    """Raise now, rather than after long work, unless ``folder`` can become a new one: it is not there, or empty.
+
+    Raises:
+        ConfigError: there is a file, a folder that holds something, or no folder above it that can be written.
+    """
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        what = "is a link" if folder.is_symlink() else "is not empty" if folder.is_dir() else "is a file"
+        raise ConfigError(f"expected a new or an empty folder, but {folder} {what}; give another --output")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(f"expected to make the folder {folder}, but {above} can hold none; give another --output")
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``folder`` to fill; on success it takes its name, else it is removed.
+
+    Raises:
+        OSError: it cannot be made, or ``folder`` is there and not empty.
+    """
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    beside.mkdir()
+    try:
+        yield beside
+        beside.replace(folder)  # an empty folder gives way
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
         raise
 
 

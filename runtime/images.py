@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -93,25 +94,45 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("L"))
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return ``paths`` with each folder's place taken by the image files anywhere below it, sorted; none is opened.
+def find_images(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield ``paths`` with each folder's place taken by the image files anywhere below it, sorted; none is opened.
+
+    Folders are read when their turn comes: at no time more is held than the names in one folder and those above it.
 
     Raises:
         ImageError: a folder holds no image.
+        OSError: a folder below cannot be read.
     """
-    found: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            yield path
             continue
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not inside:
+        inside = _below(path)
+        first = next(inside, None)
+        if first is None:
             raise ImageError(
                 f"expected images in the folder {path}, but it holds none; image files end in "
                 f"{', '.join(sorted(SUFFIXES))}"
             )
-        found.extend(inside)
-    return found
+        yield first
+        yield from inside
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the image files anywhere below ``folder`` in the order in which ``sorted`` has their paths."""
+    with os.scandir(folder) as entries:
+        found = sorted(
+            (entry.name, is_folder)
+            for entry in entries
+            # A link to a folder is not followed: it may lead back.
+            if (is_folder := entry.is_dir(follow_symlinks=False))
+            or (os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file())  # noqa: PTH122 - of a million
+        )
+    for name, is_folder in found:
+        if is_folder:
+            yield from _below(folder / name)
+        else:
+            yield folder / name

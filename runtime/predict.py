@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .confidence import AS_IT_IS, Confidence
 from .errors import AccuracyError
-from .preprocessing import fit_image, normalize
+from .preprocessing import fit_each, normalize
 from .progress import Track, no_progress
 from .session import Session
 
@@ -81,23 +81,36 @@ def predict(
     Raises:
         AccuracyError: a logit is NaN or infinite.
     """
-    recipe = session.spec.preprocessing
     stream = iter(images)
     while chunk := list(islice(stream, batch_size)):
-        fitted = np.stack([fit_image(image, recipe) for _, image in chunk])  # (n, height, width)
+        fitted = fit_each((image for _, image in chunk), session.spec.preprocessing)
         yield from predict_fitted(session, [name for name, _ in chunk], fitted, top_k, confidence)
 
 
 def predict_fitted(
     session: Session, names: Sequence[str], fitted: NDArray[np.uint8], top_k: int, confidence: Confidence
-) -> Iterator[Prediction]:
-    """Yield a prediction for each of ``fitted``, uint8 (n, height, width), all run at once; errors as ``predict``."""
-    logits = _run(session, fitted)
-    probabilities, accepted = confidence.probabilities(logits), confidence.are_characters(logits, fitted)
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    labels = session.spec.labels
-    for name, row, best, is_one in zip(names, probabilities, order, accepted, strict=True):
-        yield Prediction(name, tuple((labels[k], float(row[k])) for k in best), bool(is_one))
+) -> list[Prediction]:
+    """Return a prediction for each of ``fitted``, uint8 (n, height, width), all run at once; errors as ``predict``."""
+    logits = logits_of(session, fitted)
+    return predictions(names, logits, fitted, session.spec.labels, top_k, confidence)
+
+
+def predictions(
+    names: Sequence[str],
+    logits: NDArray[np.float32],
+    fitted: NDArray[np.uint8],
+    labels: Sequence[str],
+    top_k: int,
+    confidence: Confidence,
+) -> list[Prediction]:
+    """Return what logits (n, K) of the images ``fitted``, uint8 (n, height, width), say."""
+    shares, accepted = confidence.probabilities(logits), confidence.are_characters(logits, fitted)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :top_k]
+    best = np.take_along_axis(shares, order, axis=1)
+    return [
+        Prediction(name, tuple((labels[k], share) for k, share in zip(ks, row, strict=True)), is_one)
+        for name, ks, row, is_one in zip(names, order.tolist(), best.tolist(), accepted.tolist(), strict=True)
+    ]
 
 
 def run_images(
@@ -110,12 +123,16 @@ def run_images(
     """
     starts = range(0, len(images), batch_size)
     return np.concatenate(
-        [_run(session, images[start : start + batch_size]) for start in track(starts, "running", len(starts))]
+        [logits_of(session, images[start : start + batch_size]) for start in track(starts, "running", len(starts))]
     )
 
 
-def _run(session: Session, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the logits (n, K) of fitted images (n, height, width)."""
+def logits_of(session: Session, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits (n, K) of one batch of fitted images, uint8 (n, height, width).
+
+    Raises:
+        AccuracyError: a logit is NaN or infinite.
+    """
     logits = session.run(normalize(fitted, session.spec.preprocessing, session.spec.channels))
     if not np.isfinite(logits).all():
         raise AccuracyError(

@@ -10,8 +10,9 @@ photograph's ground and noise may be taken off by the recipe's denoising steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ _BOXES = {"character": 20 / 28, "emnist": 24 / 28}  # the box over the field, of
 FITS = (*_BOXES, "resize")
 _LARGEST = 4096  # rows, or columns, that a network may want: a manifest must not claim all memory
 _MOST_STEPS = 8
+_PIXELS_AT_ONCE = 2**20  # of images of one size that are fitted together
 _INK = 32  # grey level from which a pixel counts as ink when the bounding box is sought
 
 
@@ -108,6 +110,18 @@ def fit_image(image: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uin
     """Return ``image``, uint8 (H, W) of any size, as uint8 (recipe.height, recipe.width)."""
     (fitted,) = _fit(image[None], recipe)
     return np.asarray(fitted)
+
+
+def fit_each(images: Iterable[NDArray[np.uint8]], recipe: Preprocessing) -> NDArray[np.uint8]:
+    """Return ``fit_image`` of each image, uint8 (N, recipe.height, recipe.width).
+
+    Neighbours of one size go together, which saves small ones most of the time; large ones are not held together.
+    """
+    fitted = [np.empty((0, recipe.height, recipe.width), np.uint8)]
+    for (height, width), alike in groupby(images, key=np.shape):
+        while run := list(islice(alike, max(1, _PIXELS_AT_ONCE // (height * width)))):
+            fitted.append(_fit(np.stack(run), recipe))
+    return np.concatenate(fitted)
 
 
 def fit_images(images: ImageSet, recipe: Preprocessing) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "cli": {"runtime", "train", "calibration", "compile", "benchmarks"},
     "models": set(),
 }
-ENGINES = {  # the one file of runtime/ that may load a library, inside a function
+LIBRARIES = {  # the one file of runtime/ that may load a library, inside a function
     "onnxruntime": "ort.py",
     "openvino": "ov.py",
     "ai_edge_litert": "litert.py",
@@ -35,11 +35,14 @@ ENGINES = {  # the one file of runtime/ that may load a library, inside a functi
     "prometheus_client": "http_metrics.py",
     "uvicorn": "http_server.py",
     "cryptography": "signature.py",
+    "pyarrow": "arrow.py",
+    "ray": "ray_job.py",
 }
 HEAVY = {
     *("torch", "torchvision", "sklearn", "matplotlib"),
     *("onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "ai_edge_litert"),
     *("starlette", "prometheus_client", "uvicorn"),
+    *("pyarrow", "ray"),
 }
 FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 
@@ -86,7 +89,7 @@ def violations(folder, file, source):
             found.append(f"{folder} may not import {each.name}")
         outside = top not in {*sys.stdlib_module_names, "tomllib", "quillrt"}
         if folder == "runtime" and outside and top not in ("numpy", "PIL"):
-            if ENGINES.get(top) != file:
+            if LIBRARIES.get(top) != file:
                 found.append(f"{file} may not import {top}")
             elif each.where == "top":
                 found.append(f"{top} should be imported inside a function")

@@ -37,7 +37,7 @@ def read_folder(path: Path, recipe: Preprocessing) -> ImageSet:
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        files = find_images([folder])
+        files = list(find_images([folder]))
     except ImageError as error:
         raise DataError(str(error)) from error
     if len(files) < _FEWEST:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +13,8 @@ from urllib.parse import quote, unquote
 import numpy as np
 from PIL import Image
 
-from quillrt.runtime.errors import ConfigError, DataError, ImageError
-from quillrt.runtime.files import write_text
+from quillrt.runtime.errors import DataError, ImageError
+from quillrt.runtime.files import check_free, folder_written_whole, write_text
 from quillrt.runtime.images import find_images, read_image
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import fit_images
@@ -27,20 +23,6 @@ from .contact_sheet import contact_sheet
 
 RECORD = "synthetic.json"
 _SHOWN = 10  # images of each class on the contact sheet
-
-
-def check_free(folder: Path) -> None:
-    """Raise now, rather than after long work, unless ``folder`` can become a new set: it is not there, or empty.
-
-    Raises:
-        ConfigError: there is a file, a folder that holds something, or no folder above it that can be written.
-    """
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        what = "is a link" if folder.is_symlink() else "is not empty" if folder.is_dir() else "is a file"
-        raise ConfigError(f"expected a new or an empty folder, but {folder} {what}; give another --output")
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ConfigError(f"expected to make the folder {folder}, but {above} can hold none; give another --output")
 
 
 def write_synthetic(folder: Path, images: ImageSet, record: Mapping[str, Any], title: str = "") -> None:
@@ -54,7 +36,7 @@ def write_synthetic(folder: Path, images: ImageSet, record: Mapping[str, Any], t
         OSError: the folder cannot be written.
     """
     check_free(folder)
-    with _folder_written_whole(folder) as beside:
+    with folder_written_whole(folder) as beside:
         for label, name in enumerate(images.classes):
             inside = beside / quote(name, safe="")
             inside.mkdir()
@@ -126,21 +108,6 @@ def fingerprint(images: ImageSet) -> str:
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        return find_images([folder])
+        return list(find_images([folder]))
     except ImageError as error:
         raise DataError(str(error)) from error
-
-
-@contextmanager
-def _folder_written_whole(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``folder`` to fill; on success it takes its name, else it is removed."""
-    folder = folder.absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    beside.mkdir()
-    try:
-        yield beside
-        beside.replace(folder)  # an empty folder gives way
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise

@@ -257,11 +257,45 @@ def test_folders_are_searched_and_sorted_and_files_keep_their_place(tmp_path):
     ]
 
 
+NAMES = st.sampled_from(["a", "a-b", "a.b", "A", "b", "é", "z z"])
+
+
+@given(st.sets(st.tuples(st.lists(NAMES, max_size=2), NAMES).map(lambda pair: "/".join([*pair[0], pair[1] + ".png"]))))
+def test_the_order_is_that_of_sorted_paths(tmp_path_factory, names):
+    folder = tmp_path_factory.mktemp("images")
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    expected = sorted(path for path in folder.rglob("*.png") if path.is_file())
+
+    assert expected == [] or list(find_images([folder])) == expected
+
+
+def test_links_to_images_count_and_links_to_folders_do_not(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").symlink_to("a.png")
+    (tmp_path / "c.png").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to(".")
+
+    assert [path.name for path in find_images([tmp_path])] == ["a.png", "b.png"]
+
+
+def test_a_folder_is_read_when_its_turn_comes(tmp_path):
+    (tmp_path / "a.png").touch()
+
+    found = find_images([tmp_path, tmp_path / "later"])
+
+    assert next(found).name == "a.png"
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "z.png").touch()
+    assert next(found).name == "z.png"
+
+
 def test_a_folder_without_images_is_refused_with_the_endings_sought(tmp_path):
     (tmp_path / "notes.txt").touch()
 
     with pytest.raises(ImageError, match=r"it holds none; image files end in .*\.png"):
-        find_images([tmp_path])
+        list(find_images([tmp_path]))
 
 
 @pytest.mark.data
@@ -269,7 +303,7 @@ def test_real_photographs_with_alpha_are_light_paper_that_is_turned():
     folder = Path(os.environ.get("QUILLRT_DATA", "")) / "photos"
     if not folder.is_dir():
         pytest.skip("photos is not in QUILLRT_DATA")
-    files = find_images([folder])
+    files = list(find_images([folder]))
 
     assert len(files) > 100
     for file in files:

@@ -14,7 +14,15 @@ from scipy.ndimage import center_of_mass, median_filter
 
 from quillrt.runtime.errors import SpecError
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import Preprocessing, centre_character, fit_image, fit_images, normalize, resize
+from quillrt.runtime.preprocessing import (
+    Preprocessing,
+    centre_character,
+    fit_each,
+    fit_image,
+    fit_images,
+    normalize,
+    resize,
+)
 
 # Ink of 1 to 40 pixels a side: every pixel is ground or ink that counts, with at least one of ink.
 INK = arrays(
@@ -327,3 +335,16 @@ def _place(image):
     """Return the middle of the ink's box, (row, column), and its longer side, in pixels."""
     ends = [np.flatnonzero((image >= 64).any(axis=axis))[[0, -1]] for axis in (1, 0)]
     return [(first + last) / 2 for first, last in ends], max(last - first + 1 for first, last in ends)
+
+
+@pytest.mark.parametrize("fit", ["character", "resize"])
+@pytest.mark.parametrize("sizes", [[], [(28, 28), (28, 28), (28, 20), (1, 60), (28, 28)], 3 * [(800, 900)]])
+def test_images_fitted_together_are_what_they_are_alone(sizes, fit):
+    random, recipe = np.random.default_rng(0), Preprocessing(fit=fit, denoise=("levels",))
+    images = [random.integers(0, 256, size, np.uint8) for size in sizes]
+
+    fitted = fit_each(iter(images), recipe)
+
+    assert fitted.shape == (len(images), 28, 28)
+    for one, image in zip(fitted, images, strict=True):
+        np.testing.assert_array_equal(one, fit_image(image, recipe))

@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from quillrt.runtime.errors import ConfigError, DataError, ImageError
+from quillrt.runtime.files import check_free
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import Preprocessing, fit_images
 from quillrt.train.folder import read_folder
-from quillrt.train.synthetic import check_free, fingerprint, joined, read_synthetic, write_synthetic
+from quillrt.train.synthetic import fingerprint, joined, read_synthetic, write_synthetic
 
 CLASSES = ("T-shirt/top", "い", "a%b", "100")
 

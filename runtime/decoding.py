@@ -1,0 +1,161 @@
+"""Reading and fitting image files in processes of their own, in order, never far ahead of who takes the images."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ImageError, WorkerError
+from .images import read_image
+from .preprocessing import Preprocessing, fit_each
+
+# The other process finds packages where this one does, and none in the folder that it happens to run in.
+_START = """import sys
+sys.path[:] = sys.argv[2:]
+from multiprocessing.connection import Connection
+from quillrt.runtime.decoding import serve
+serve(Connection(int(sys.argv[1])))"""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Some files, read.
+
+    Attributes:
+        images: their paths, as given.
+        fitted: those that could be read, uint8 (N, height, width), in their order.
+        errors: why the others could not, by their place in ``images``.
+    """
+
+    images: Sequence[str]
+    fitted: NDArray[np.uint8]
+    errors: dict[int, str]
+
+
+def read_file(name: str) -> NDArray[np.uint8]:
+    """Return the image in a file; errors as ``read_image``."""
+    return read_image(Path(name))
+
+
+def decode(
+    images: Sequence[str], recipe: Preprocessing, read: Callable[[str], NDArray[np.uint8]] = read_file
+) -> Decoded:
+    """Read and fit ``images``; ``read`` raises ImageError of one that is unreadable."""
+    errors: dict[int, str] = {}
+
+    def readable() -> Iterator[NDArray[np.uint8]]:
+        for place, image in enumerate(images):
+            try:
+                yield read(image)
+            except ImageError as error:
+                errors[place] = str(error)
+
+    return Decoded(images, fit_each(readable(), recipe), errors)
+
+
+class Decoders:
+    """Processes that read and fit; ``with`` ends them.
+
+    They hold Python, numpy and Pillow, no engine library and nothing of the program's own. They end with this process,
+    however that ends, and Ctrl-C is for this one alone: it reaches a terminal's group, and each has a group of its own.
+
+    Args:
+        workers: how many.
+        recipe: how images are fitted.
+    """
+
+    def __init__(self, workers: int, recipe: Preprocessing) -> None:
+        self.workers = workers
+        self._threads = ThreadPoolExecutor(workers)  # one waits for each process
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._idle: SimpleQueue[tuple[subprocess.Popen[bytes], Connection]] = SimpleQueue()
+        for _ in range(workers):
+            ours, theirs = Pipe()
+            with theirs:  # so that the end of the process ends the connection
+                process = subprocess.Popen(
+                    [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path],
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            ours.send(recipe)
+            self._processes.append(process)
+            self._idle.put((process, ours))
+
+    def in_order(self, batches: Iterable[Sequence[str]]) -> Iterator[Decoded]:
+        """Yield what each batch of paths becomes, in order; at most ``window`` batches are taken and not yet yielded.
+
+        Raises:
+            WorkerError: a process ended.
+        """
+        ahead: deque[Future[Decoded]] = deque()
+        for batch in batches:
+            ahead.append(self._threads.submit(self._decode, batch))
+            if len(ahead) == self.window:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+    @property
+    def window(self) -> int:
+        """How many batches are under way at most: one that each process reads, and one that waits for it or is done."""
+        return 2 * self.workers + 1
+
+    def close(self) -> None:
+        """End the processes, whatever they are at."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait()
+        self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Decoders:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _decode(self, batch: Sequence[str]) -> Decoded:
+        process, connection = worker = self._idle.get()
+        try:
+            connection.send(batch)
+            fitted, errors = connection.recv()
+        except (EOFError, ConnectionError) as error:
+            raise WorkerError(
+                f"expected {self.workers} processes that read images, but one {_ending(process.wait())} "
+                f"at {batch[0]} or one of the {len(batch) - 1:,} after it; see whether memory is short"
+            ) from error
+        finally:
+            self._idle.put(worker)
+        return Decoded(batch, fitted, errors)
+
+
+def serve(connection: Connection) -> None:
+    """Take the recipe, then answer each batch of paths with what it becomes, until the other end closes."""
+    try:
+        recipe = connection.recv()
+        while True:
+            decoded = decode(connection.recv(), recipe)
+            connection.send((decoded.fitted, decoded.errors))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _ending(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

@@ -1,0 +1,39 @@
+"""What stands in a file of rows: each image's prediction in its JSON form, or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .predict import Prediction
+
+Row: TypeAlias = dict[str, Any]  # plain JSON values by COLUMNS
+
+COLUMNS = ("image", "answer", "doubt", "label", "probability", "is_character", "unsure", "top", "error")
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What makes an answer of a prediction.
+
+    Attributes:
+        top_k: how many labels, the likeliest first.
+        min_confidence: below this probability the answer is in doubt.
+        reject: what the bundle's threshold takes for no character is in doubt, too.
+    """
+
+    top_k: int = 1
+    min_confidence: float = 0.0
+    reject: bool = True
+
+
+def answered(prediction: Prediction, choices: Choices) -> Row:
+    """Return the row of an image that was read: as `run --json` has it, and no ``error``."""
+    return {**prediction.to_json(choices.min_confidence, reject=choices.reject), "error": None}
+
+
+def unreadable(image: str, error: str) -> Row:
+    """Return the row of an image that could not be read; the ``doubt`` tells it from the others."""
+    empty = dict.fromkeys(COLUMNS)
+    return {**empty, "image": image, "doubt": UNREADABLE, "top": [], "error": " ".join(error.split())}

@@ -1,0 +1,111 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quillrt.runtime.decoding import Decoders, decode
+from quillrt.runtime.errors import WorkerError
+from quillrt.runtime.images import read_image
+from quillrt.runtime.preprocessing import Preprocessing, fit_image
+
+RECIPE = Preprocessing(height=8, width=8, denoise=("levels",))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Twelve images of three sizes, one of them cut short, and one that is missing."""
+    random = np.random.default_rng(0)
+    for n in range(12):
+        size = (8, 8, 20, 8 + n)[n % 4]
+        Image.fromarray(random.integers(0, 256, (size, 8), np.uint8)).save(tmp_path / f"{n:02}.png")
+    (tmp_path / "05.png").write_bytes((tmp_path / "05.png").read_bytes()[:60])
+    return [*map(str, sorted(tmp_path.iterdir())), str(tmp_path / "absent.png")]
+
+
+def test_readable_files_become_what_they_are_alone_and_the_others_say_why(files):
+    found = decode(files, RECIPE)
+
+    assert sorted(found.errors) == [5, 12]
+    assert "05.png is damaged" in found.errors[5]
+    assert "No such file" in found.errors[12]
+    alone = [fit_image(read_image(Path(file)), RECIPE) for place, file in enumerate(files) if place not in (5, 12)]
+    np.testing.assert_array_equal(found.fitted, np.stack(alone))
+
+
+def test_images_come_from_anywhere(files):
+    found = decode(
+        ["a", "b"], RECIPE, lambda name: read_image(b"" if name == "a" else Path(files[0]).read_bytes(), name)
+    )
+
+    np.testing.assert_array_equal(found.fitted, decode(files[:1], RECIPE).fitted)
+    assert found.errors == {0: "expected an image, but a is empty (0 bytes); give a PNG or JPEG"}
+
+
+def test_processes_give_the_same_in_order_and_never_run_far_ahead(files):
+    taken = 0
+
+    def batches():
+        nonlocal taken
+        for start in range(0, 120, 3):
+            taken += 1
+            yield [files[n % len(files)] for n in range(start, start + 3)]
+
+    with Decoders(2, RECIPE) as decoders:
+        for number, found in enumerate(decoders.in_order(batches())):
+            assert taken - number <= decoders.window
+            expected = decode(found.images, RECIPE)
+            assert found.images == [files[n % len(files)] for n in range(3 * number, 3 * number + 3)]
+            assert found.errors == expected.errors
+            np.testing.assert_array_equal(found.fitted, expected.fitted)
+    assert number == 39
+
+
+def test_the_processes_hold_no_engine_library_and_end(files):
+    pytest.importorskip("onnxruntime")
+    with Decoders(1, RECIPE) as decoders:
+        list(decoders.in_order([files]))
+        worker = decoders._processes[0].pid
+        loaded = Path(f"/proc/{worker}/maps").read_text()
+    assert "numpy" in loaded
+    assert not any(library in loaded for library in ("onnxruntime", "openvino", "torch", "libLiteRt"))
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_killed_process_is_an_error_and_no_hang(files):
+    with Decoders(2, RECIPE) as decoders:
+        found = decoders.in_order([file] for file in files * 100)
+        next(found)
+        worker = decoders._processes[0].pid
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(WorkerError, match=r"expected 2 processes .* but one was ended by SIGKILL at .*png"):
+            list(found)
+
+
+ORPHANS = """
+import sys
+from quillrt.runtime.decoding import Decoders
+from quillrt.runtime.preprocessing import Preprocessing
+if __name__ == "__main__":
+    with Decoders(2, Preprocessing()) as decoders:
+        next(decoders.in_order([sys.argv[1:]]))
+        print(*(process.pid for process in decoders._processes), flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_the_processes_end_with_the_one_that_started_them(files):
+    command = [sys.executable, "-c", ORPHANS, files[0]]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        workers = [Path("/proc", pid) for pid in run.stdout.readline().split()]
+        run.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 30
+    while any(worker.exists() and "Z" not in (worker / "stat").read_text().split()[2] for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
