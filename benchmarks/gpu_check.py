@@ -2,9 +2,9 @@
 
 A trained network goes through export, typing and every engine builder there is; then every backend there is runs it in
 every precision, and its answers are compared with PyTorch eager's on the CPU. Each step has a process of its own; what
-cannot run stands in the report with its reason. Exit code 0: something ran beside PyTorch eager, and whatever ran
-agrees; 1: something disagrees, or nothing ran. The self-test also fails if anything is lacking that every machine can
-do.
+cannot run stands in the report with its reason. The report is written anew after each step and each group of rows.
+Exit code 0: something ran beside PyTorch eager, whatever ran agrees, and where there is a GPU nothing is lacking that
+could have run on it; else 1. The self-test also fails if anything is lacking that every machine can do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
@@ -23,8 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quillrt.compile.config import DEFAULT_PRECISIONS
-from quillrt.compile.layers import TOLERANCES
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.device import describe_device
 from quillrt.runtime.errors import BackendUnavailable, QuillError
@@ -35,18 +32,16 @@ from quillrt.runtime.pretrained import find
 from quillrt.runtime.tensorrt_api import FAMILIES
 
 from .bench import network_input
-from .contestants import Contestant, bundle_contestants, by_batch, graphed, torch_contestants, tuned
+from .contestants import Contestant
 from .environment import describe
-from .gpu_report import REFERENCE, Outcome, Step, Verdict, write_outcome
+from .gpu_matrix import PRECISIONS, in_groups, matrix, processes_at_once
+from .gpu_report import Outcome, Step, write_outcome
 from .gpu_steps import DRIVERS, File
-from .process import Remote
+from .gpu_verdict import EXPORT, NO_TIME, OUT_OF_BUNDLE, gpu_lacks, judge, self_test_lacks
+from .process import NoAnswer, Remote
 from .results import Result, Row
-from .running import Settings, measure
+from .running import REFERENCES, Attempt, Settings, attempts_of, rows_of
 
-PRECISIONS = (
-    *(Precision.FP32, Precision.TF32, Precision.FP16, Precision.BF16),
-    *(Precision.INT8, Precision.FP8),
-)
 _STEP_TIMEOUT_S = 240.0
 _GPU = Settings(batches=(1, 8, 64, 1024), seconds=0.8, rounds=3, layers=True)
 _SELF_TEST = Settings(batches=(1, 64), seconds=0.1, rounds=2, layers=True)
@@ -54,37 +49,83 @@ _MOST_IMAGES = 10_000
 _SELF_TEST_IMAGES = 512
 _PREPARING = 0.45  # of the time, for graphs and engines; measuring takes the rest
 _REPORTING_S = 30.0  # for what is under way when the time is up
-_MODES = (("mode", "reduce-overhead"), ("mode", "max-autotune"), ("io_binding", "0"))
-_IN_MODES = ("fp32", "fp16")  # torch.compile takes seconds, or minutes, for each batch; so does TensorRT's builder
 
 
 class Check:
-    """The check under way: runs steps and keeps what became of them.
+    """The check under way: whatever it finds is in its report at once, so that a check that is killed leaves that.
 
     Args:
-        log: gets what the steps print.
-        until: when no more step is begun, by ``monotonic``.
+        folder: gets the report, and in log.txt what the libraries print.
+        settings: how to measure, and how long all of it may take.
+        self_test: also judge what needs no GPU.
     """
 
-    def __init__(self, log: Path, until: float) -> None:
+    def __init__(self, folder: Path, settings: Settings, *, self_test: bool = False) -> None:
         self.steps: list[Step] = []
-        self._log, self._until = log, until
+        self.facts: dict[str, Any] = {**asdict(settings), "source": "none", "images": 0}
+        self._rows: list[Row] = []
+        self._contestants: Sequence[Contestant] = ()
+        self._folder, self._settings, self._self_test = folder, settings, self_test
+        self._log = folder / "log.txt"
+        write_text(self._log, "")
+        self._begin = monotonic()
+        self._environment = describe()
+        self._gpu = next(iter(describe_device().gpus), None)
 
     def step(self, name: str, method: str, *args: Any) -> Any:
         """Call ``Steps.method(*args)`` in a new process and return what it made, ``None`` if it could not."""
         begin = perf_counter()
         made, facts, reason = None, None, None
-        if monotonic() > self._until:
-            reason = "the time for preparing was up before its turn; give more --minutes"
+        if self._left_s(_PREPARING) < 0:
+            reason = f"{NO_TIME} before its turn; give more --minutes"
         else:
+            timeout_s = min(_STEP_TIMEOUT_S, max(self._left_s() - _REPORTING_S, 1.0))
             with Remote("quillrt.benchmarks.gpu_steps:Steps", self._log, name) as remote:
                 try:
-                    made, facts = remote.ask(_STEP_TIMEOUT_S, method, *args)
+                    made, facts = remote.ask(timeout_s, method, *args)
+                except NoAnswer as error:
+                    late = timeout_s < _STEP_TIMEOUT_S
+                    reason = f"{NO_TIME} in its turn: {error}; give more --minutes" if late else str(error)
                 except BackendUnavailable as error:
                     reason = str(error)
         self.steps.append(Step(name, perf_counter() - begin, facts, reason))
         sys.stderr.write(f"{name}: {reason or 'done'}\n")
+        self.write()
         return made
+
+    def measure(self, contestants: Sequence[Contestant], images: NDArray[np.float32]) -> None:
+        """Measure group after group; each may take its part of the time that is left, the references what they need."""
+        self._contestants = contestants
+        groups = in_groups(contestants, processes_at_once(self._environment["memory_bytes"], self._gpu))
+        references: list[Attempt] = []
+        for number, group in enumerate(groups):
+            able = [sum(contestant.reason is None for contestant in each) for each in groups[number:]]
+            share = 1.0 if group[0].name in REFERENCES else able[0] / (sum(able) or 1)
+            whole_s = share * (self._left_s() - _REPORTING_S) if self._settings.whole_s else None
+            attempts = attempts_of(group, images, replace(self._settings, whole_s=whole_s), self._log)
+            self._rows += rows_of(attempts, references)
+            references += [attempt for attempt in attempts if attempt.entrant.contestant.name in REFERENCES]
+            if able[0]:
+                self.write()
+
+    def write(self, *, ended: bool = False) -> Outcome:
+        """Write the report of what there is, and the plot once the check has ``ended``."""
+        batches, names = self._settings.batches, [contestant.name for contestant in self._contestants]
+        rows = tuple(sorted(self._rows, key=lambda row: (batches.index(row.batch), names.index(row.name))))
+        parity = judge(rows)
+        lacking = [] if ended else ["the rest: the check had not ended when this was written"]
+        if self._self_test:
+            lacking += self_test_lacks(parity, self.steps, batches)
+        lacking += gpu_lacks(self._contestants, rows, self.steps, self._gpu)
+        result = Result(self.facts, self._environment, rows)
+        outcome = Outcome(result, tuple(self.steps), tuple(parity), tuple(lacking))
+        write_outcome(outcome, self._folder, plot=ended)
+        return outcome
+
+    def _left_s(self, part: float = 1.0) -> float:
+        """Return the seconds left of ``part`` of the whole time."""
+        whole_s = self._settings.whole_s
+        return np.inf if whole_s is None else self._begin + part * whole_s - monotonic()
 
 
 def run_check(
@@ -102,38 +143,27 @@ def run_check(
     Raises:
         OSError: the folder cannot be written.
     """
-    begin, whole_s = monotonic(), settings.whole_s
-    log = folder / "log.txt"
-    write_text(log, "")
-    check = Check(log, begin + _PREPARING * whole_s if whole_s else np.inf)
-    environment = describe()
-    most = _SELF_TEST_IMAGES if self_test else _MOST_IMAGES
+    check = Check(folder, settings, self_test=self_test)
     with tempfile.TemporaryDirectory() as work:
         for driver in DRIVERS:
             check.step(f"copies by {driver}", "copies", driver)
             check.step(f"CUDA graph by {driver}", "graph", driver)
-        source, images, contestants = _prepare(check, Path(work), settings, checkpoint, data_root, most)
-        left = begin + whole_s - _REPORTING_S - monotonic() if whole_s else None
-        rows = measure(contestants, images, replace(settings, whole_s=left), log) if contestants else ()
-    result = Result({**asdict(settings), "source": source, "images": len(images)}, environment, rows)
-    parity = judge(rows)
-    lacking = self_test_lacks(parity, check.steps, settings.batches) if self_test else []
-    outcome = Outcome(result, tuple(check.steps), tuple(parity), tuple(lacking))
-    write_outcome(outcome, folder)
-    return outcome.passed
+        most = _SELF_TEST_IMAGES if self_test else _MOST_IMAGES
+        check.measure(*_prepare(check, Path(work), settings.batches, checkpoint, data_root, most))
+    return check.write(ended=True).passed
 
 
 def _prepare(
-    check: Check, work: Path, settings: Settings, checkpoint: Path, data_root: Path | None, most: int
-) -> tuple[str, NDArray[np.float32], list[Contestant]]:
-    """Make graphs and engines; return the images' name, the images and who can be measured."""
+    check: Check, work: Path, batches: Sequence[int], checkpoint: Path, data_root: Path | None, most: int
+) -> tuple[list[Contestant], NDArray[np.float32]]:
+    """Make graphs and engines; return who can be measured, and the images."""
     source, images, training = check.step("images", "images", data_root) or ("none", None, None)
     spec = check.step("network", "network", checkpoint)
     if images is None or spec is None:
-        return source, np.empty((0, 1, 1, 1), np.float32), []
+        return [], np.empty((0, 1, 1, 1), np.float32)
     onnx = work / "network.onnx"
-    if check.step("FP32 ONNX", "export", checkpoint, onnx) is None:  # this torch, or no onnxscript
-        check.step("FP32 ONNX out of a bundle", "compiled", checkpoint, onnx)
+    if check.step(EXPORT, "export", checkpoint, onnx) is None:  # this torch, or no onnxscript
+        check.step(OUT_OF_BUNDLE, "compiled", checkpoint, onnx)
     graphs: dict[Precision, list[File]] = {}
     engines: list[File] = []
     for precision in PRECISIONS:
@@ -143,52 +173,13 @@ def _prepare(
         typed = graphs.get(precision, graphs[Precision.FP32])
         for family in FAMILIES if typed else ():
             name = f"{family} {precision.value} engine"
-            engines += check.step(name, "engine", typed, precision, family, settings.batches) or []
+            engines += check.step(name, "engine", typed, precision, family, batches) or []
     files = [*(file for made in graphs.values() for file in made), *engines]
     manifest = Manifest(spec, {}, tuple(entry for entry, _ in files))
     bundle = Bundle(work / "network.quill", manifest, {entry.path: data for entry, data in files}, "")
-    on_gpu = bool(describe_device().gpus)
-    return source, network_input(images, spec, most), matrix(bundle, checkpoint, settings.batches, on_gpu=on_gpu)
-
-
-def matrix(bundle: Bundle, checkpoint: Path, batches: Sequence[int], *, on_gpu: bool) -> list[Contestant]:
-    """Return every backend in every precision, with CUDA graphs and without, and PyTorch's and onnxruntime's variants.
-
-    Where there is a GPU, the CPU has the two rows that others are compared with, and no more.
-    """
-    spec = bundle.manifest.model
-    everyone = [*torch_contestants(spec, checkpoint, PRECISIONS), *bundle_contestants(bundle)]
-    rows = [
-        row
-        for row in graphed(tuned(everyone, {}, _MODES))
-        if not row.options or (row.precision in _IN_MODES and _is_gpus(row.backend))
-    ]
-    references = (REFERENCE, "onnxruntime-cpu fp32")
-    return by_batch([row for row in rows if not on_gpu or row.name in references or _is_gpus(row.backend)], batches)
-
-
-def _is_gpus(backend: str) -> bool:
-    return backend.endswith(("-cuda", "-tensorrt")) or backend in FAMILIES
-
-
-def judge(rows: Sequence[Row]) -> list[Verdict]:
-    """Return a verdict on every row that ran, but for the reference; none if that itself did not run."""
-    return [
-        Verdict(row.name, row.batch, row.measured.agreement, TOLERANCES[Precision(row.precision)])
-        for row in rows
-        if row.measured and row.name != REFERENCE and row.measured.agreement.reference == REFERENCE
-    ]
-
-
-def self_test_lacks(parity: Sequence[Verdict], steps: Sequence[Step], batches: Sequence[int]) -> list[str]:
-    """Return what is lacking that needs no GPU: ONNX Runtime's verdicts, and TensorRT-RTX's engines if it is there."""
-    done = {f"{v.name}, batch {v.batch}" for v in parity} | {step.name for step in steps if step.reason is None}
-    needed = [
-        f"onnxruntime-cpu {precision.value}, batch {batch}" for precision in DEFAULT_PRECISIONS for batch in batches
-    ]
-    if find_spec("tensorrt_rtx"):
-        needed += [f"tensorrt-rtx {precision.value} engine" for precision in PRECISIONS]
-    return [name for name in needed if name not in done]
+    tensors = network_input(images, spec, most)
+    check.facts |= {"source": source, "images": len(tensors)}
+    return matrix(bundle, checkpoint, batches, on_gpu=bool(describe_device().gpus)), tensors
 
 
 def main() -> None:

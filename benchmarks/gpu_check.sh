@@ -5,8 +5,8 @@
 # onnxruntime, and what shall be checked: onnxruntime-gpu, tensorrt, tensorrt-rtx, with pycuda or cuda-python for the
 # GPU. DIR holds MNIST in torchvision's layout (or QUILLRT_DATA); without it the images are scikit-learn's digits, and
 # without that noise. No network.
-# Writes result.json, result.md, latency.png and log.txt into OUT_DIR. Exit code 0: all that ran agrees; 1: something
-# does not, or nothing ran.
+# Writes result.json, result.md, latency.png and log.txt into OUT_DIR, the first two anew after each step. Exit code 0:
+# all that ran agrees, and where there is a GPU nothing failed that could have run on it; else 1.
 # PYTHON=... chooses another Python. --self-test: short rows, for machines without a GPU too; fails also if ONNX Runtime,
 # or TensorRT-RTX's builder where it is installed, did not do all its steps.
 set -euo pipefail

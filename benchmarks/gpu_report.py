@@ -16,6 +16,7 @@ from .gpu_steps import COPY_TIMES, GRAPH_TIMES
 from .plot import plot_latency
 from .report import layers_markdown, markdown_table, to_markdown
 from .results import Agreement, Result
+from .running import REFERENCES
 
 REFERENCE = "eager fp32"
 _TITLE = "GPU check"
@@ -54,7 +55,7 @@ class Outcome:
         result: what was measured.
         steps: what was done before that.
         parity: a verdict on every row that ran, but for the reference.
-        lacking: what the self-test misses.
+        lacking: what should have been done, and was not.
     """
 
     result: Result
@@ -82,9 +83,10 @@ class Outcome:
         return "\n".join(
             (
                 to_markdown(self.result, _TITLE),
+                f"- {' and '.join(REFERENCES)} ran first; the others took turns within their own backend.\n",
                 f"## Parity with {REFERENCE}\n",
                 markdown_table(_PARITY, [_parity_cells(verdict) for verdict in self.parity]),
-                *(f"- lacking, so the self-test fails: {name}\n" for name in self.lacking),
+                *(f"- lacking, so the check fails: {name}\n" for name in self.lacking),
                 "## What engines compute in, by their own inspector or profiler\n",
                 markdown_table(("backend", "batch", "layers by datatype"), _datatypes(self.result)),
                 "## Copies between page-locked memory and the GPU, medians\n",
@@ -105,14 +107,15 @@ _COPIES = ("driver", "bytes", "n", "H2D ms", "D2H ms", "round trip, host ms", "H
 _GRAPHS = ("driver", "kernels", "n", "singly, host ms", "graph, host ms")
 
 
-def write_outcome(outcome: Outcome, folder: Path) -> None:
-    """Write latency.png, result.json and result.md into ``folder``.
+def write_outcome(outcome: Outcome, folder: Path, *, plot: bool = True) -> None:
+    """Write latency.png, where a ``plot`` is wanted, result.json and result.md into ``folder``.
 
     Raises:
         OSError: the folder cannot be written.
     """
     try:
-        plot_latency(outcome.result, folder / "latency.png", _TITLE)
+        if plot:
+            plot_latency(outcome.result, folder / "latency.png", _TITLE)
     except BackendUnavailable as error:
         outcome = replace(outcome, steps=(*outcome.steps, Step("plot", 0.0, reason=str(error))))
     write_text(folder / "result.json", json.dumps(outcome.to_json(), allow_nan=False) + "\n")

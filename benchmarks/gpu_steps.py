@@ -25,6 +25,7 @@ from .bench import check_checkpoint
 from .gpu_kernel import BLOCK, AddOne
 from .images import choose_images
 
+NEEDS = "needs the package"
 DRIVERS = {layer.name: layer for layer in (PyCuda, CudaPython)}
 _SEED = 0
 _CALIBRATION_IMAGES = 512
@@ -136,7 +137,7 @@ def _on_gpu(driver: str, work: Callable[[PyCuda | CudaPython], Any]) -> Any:
     try:
         cuda = DRIVERS[driver](0)
     except ImportError as error:
-        raise BackendUnavailable(f"needs the package {driver}: {error}") from error
+        raise BackendUnavailable(f"{NEEDS} {driver}: {error}") from error
     try:
         with cuda.current():
             return work(cuda)

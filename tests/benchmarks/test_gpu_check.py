@@ -9,19 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quillrt.benchmarks import gpu_check
-from quillrt.benchmarks.contestants import torch_contestants
+from quillrt.benchmarks import gpu_check, gpu_matrix, gpu_verdict
+from quillrt.benchmarks.contestants import Contestant, torch_contestants
 from quillrt.benchmarks.environment import describe
-from quillrt.benchmarks.gpu_check import PRECISIONS, Check, judge, matrix, run_check, self_test_lacks
+from quillrt.benchmarks.gpu_check import Check, run_check
 from quillrt.benchmarks.gpu_kernel import PTX
+from quillrt.benchmarks.gpu_matrix import PRECISIONS, in_groups, matrix, processes_at_once
 from quillrt.benchmarks.gpu_report import Outcome, Step, Verdict, write_outcome
 from quillrt.benchmarks.gpu_steps import COPY_TIMES, Steps
-from quillrt.benchmarks.results import Result
-from quillrt.benchmarks.running import Settings, compare, measure
+from quillrt.benchmarks.gpu_verdict import gpu_lacks, judge, self_test_lacks
+from quillrt.benchmarks.process import NoAnswer, Remote
+from quillrt.benchmarks.results import Result, Row
+from quillrt.benchmarks.running import LATE, Settings, compare, measure
 from quillrt.compile.layers import TOLERANCES
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for
-from quillrt.runtime.device import describe_device
+from quillrt.runtime.device import Gpu, describe_device
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.ort import CpuSession
@@ -31,6 +34,7 @@ from quillrt.runtime.pretrained import find
 from quillrt.runtime.trt_layers import LayerTime
 
 NO_GPU = describe_device().gpu_reason
+AMPERE = Gpu("an RTX 3060", "8.6", "12.6", 12 * 2**30)
 
 
 @pytest.fixture
@@ -79,12 +83,12 @@ def test_a_self_test_lacks_each_step_or_row_that_failed(monkeypatch):
     built = [Step(f"tensorrt-rtx {p.value} engine", 1.0) for p in PRECISIONS]
     steps = [*built, Step("tensorrt fp32 engine", 1.0, reason="no GPU")]
 
-    monkeypatch.setattr(gpu_check, "find_spec", lambda name: name == "tensorrt_rtx")
+    monkeypatch.setattr(gpu_verdict, "find_spec", lambda name: name == "tensorrt_rtx")
     assert self_test_lacks(parity, steps, batches) == []
     assert self_test_lacks(parity[1:], steps, batches) == ["onnxruntime-cpu fp32, batch 1"]
     refused = [*steps[1:], replace(built[0], reason="refused")]
     assert self_test_lacks(parity, refused, batches) == ["tensorrt-rtx fp32 engine"]
-    monkeypatch.setattr(gpu_check, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpu_verdict, "find_spec", lambda name: None)
     assert self_test_lacks(parity, refused, batches) == []
 
 
@@ -93,8 +97,8 @@ def test_the_self_test_fails_where_no_graph_can_be_made(tmp_path, monkeypatch):
     (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('no onnx here', name='onnx')")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")  # of the steps
     # Eager ran, and agrees with itself; the rest of PyTorch has nothing to do with it and takes its time.
-    monkeypatch.setattr(gpu_check, "torch_contestants", lambda *given: torch_contestants(*given)[:1])
-    monkeypatch.setattr(gpu_check, "_MODES", ())
+    monkeypatch.setattr(gpu_matrix, "torch_contestants", lambda *given: torch_contestants(*given)[:1])
+    monkeypatch.setattr(gpu_matrix, "_MODES", ())
     folder = tmp_path / "out"
     folder.mkdir()
     settings = Settings(batches=(1,), seconds=0.02, rounds=1)
@@ -102,11 +106,11 @@ def test_the_self_test_fails_where_no_graph_can_be_made(tmp_path, monkeypatch):
     found = json.loads((folder / "result.json").read_text())
     assert found["rows"][0]["measured"] is not None
     assert {f"onnxruntime-cpu {p}, batch 1" for p in ("fp32", "fp16", "int8")} <= set(found["check"]["lacking"])
-    assert "lacking, so the self-test fails: onnxruntime-cpu int8, batch 1" in (folder / "result.md").read_text()
+    assert "lacking, so the check fails: onnxruntime-cpu int8, batch 1" in (folder / "result.md").read_text()
 
 
 def test_a_step_that_cannot_be_done_has_its_reason_and_the_next_one_runs(tmp_path):
-    check = Check(tmp_path / "log.txt", np.inf)
+    check = Check(tmp_path, Settings())
     assert check.step("nonsense", "no_such_step") is None
     name, images, training = check.step("images", "images", None)
     assert (name, images.images.shape[1:]) == ("digits test", (28, 28))
@@ -132,10 +136,146 @@ def test_a_torch_that_cannot_export_has_the_graph_of_the_bundle(tmp_path):
 
 
 def test_when_the_time_is_up_no_step_is_begun(tmp_path):
-    check = Check(tmp_path / "log.txt", -np.inf)
+    check = Check(tmp_path, Settings(whole_s=-1.0))
     assert check.step("images", "images", None) is None
     assert check.steps[0].reason == "the time for preparing was up before its turn; give more --minutes"
-    assert not (tmp_path / "log.txt").exists()
+    assert (tmp_path / "log.txt").read_text() == ""
+
+
+def test_a_step_that_hangs_has_what_is_left_of_the_time(tmp_path, monkeypatch):
+    waited = []
+
+    def hang(self, timeout_s, name, *args):
+        waited.append(timeout_s)
+        raise NoAnswer(f"no answer to {name!r}")
+
+    monkeypatch.setattr(Remote, "ask", hang)
+    for whole_s in (100.0, 10_000.0):
+        check = Check(tmp_path, Settings(whole_s=whole_s))
+        assert check.step("fp8 graphs", "graphs") is None
+    assert 60 < waited[0] <= 70
+    assert waited[1] == 240
+    assert check.steps[0].reason == "no answer to 'graphs'"
+
+
+def test_a_check_that_is_killed_leaves_what_it_found(tmp_path, monkeypatch, contestant, images):
+    """It is killed while the second group is measured."""
+    measured = gpu_check.attempts_of
+
+    def killed(group, *given):
+        if group[0].backend == "openvino":
+            raise KeyboardInterrupt
+        return measured(group, *given)
+
+    def found():
+        told = json.loads((tmp_path / "result.json").read_text())
+        return told["check"], [(row["backend"], row["measured"] is not None) for row in told["rows"]]
+
+    monkeypatch.setattr(gpu_check, "attempts_of", killed)
+    check = Check(tmp_path, Settings(batches=(1,), seconds=0.02, rounds=1))
+    check.step("nonsense", "no_such_step")
+    told, rows = found()
+    assert ([step["name"] for step in told["steps"]], rows) == (["nonsense"], [])
+    with pytest.raises(KeyboardInterrupt):
+        check.measure([contestant, replace(contestant, backend="openvino")], images)
+    told, rows = found()
+    assert (told["passed"], rows) == (False, [("onnxruntime-cpu", True)])
+    assert told["lacking"] == ["the rest: the check had not ended when this was written"]
+    assert "| onnxruntime-cpu fp32 | 1 |" in (tmp_path / "result.md").read_text()
+
+
+def test_each_group_has_its_part_of_the_time_and_leaves_the_rest_to_others(tmp_path, monkeypatch, contestant, images):
+    """The references take 100 of 430 s, and each of the others half of what it may."""
+    clock, given = [0.0], []
+
+    def attempts(group, images, settings, log):
+        given.append((group[0].backend, settings.whole_s))
+        clock[0] += 100 if len(given) == 1 else settings.whole_s / 2
+        return []
+
+    monkeypatch.setattr(gpu_check, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(gpu_check, "processes_at_once", lambda *machine: 2)
+    monkeypatch.setattr(gpu_check, "attempts_of", attempts)
+    monkeypatch.setattr(gpu_check, "rows_of", lambda attempts, beside: [])
+    check = Check(tmp_path, Settings(batches=(1,), whole_s=460.0))
+    absent = replace(contestant, backend="litert", reason="not here")
+    rows = [replace(contestant, backend=name) for name in ("tensorrt", "openvino")]
+    check.measure([contestant, rows[0], rows[0], rows[1], absent], images)
+    assert given == [("onnxruntime-cpu", 430.0), ("tensorrt", 220.0), ("openvino", 220.0), ("litert", 0.0)]
+
+
+def test_what_runs_at_once_fits_into_the_memory():
+    assert processes_at_once(8 * 2**30, None) == 4
+    assert processes_at_once(128 * 2**30, AMPERE) == 6
+    assert processes_at_once(7 * 2**30, replace(AMPERE, memory_bytes=7 * 2**30)) == 3  # an Orin Nano's, both the same
+    assert processes_at_once(2 * 2**30, None) == 2
+
+
+def test_groups_are_the_references_then_a_backend_each_as_far_as_they_fit(quadrants):
+    def row(backend, precision, batch=None):
+        return Contestant(backend, precision, quadrants.spec, batch=batch)
+
+    built = [row("onnxruntime-tensorrt", "fp16", batch) for batch in (1, 64)]
+    rows = [row("tensorrt", precision) for precision in ("fp32", "fp16", "int8")]
+    compiled = row("torch-compile-cuda", "fp32")
+    groups = in_groups([row("eager", "fp32"), compiled, *rows, *built, row("onnxruntime-cpu", "fp32")], 2)
+    assert [[(each.name, each.batch) for each in group] for group in groups] == [
+        [("eager fp32", None), ("onnxruntime-cpu fp32", None)],
+        [("tensorrt fp32", None), ("tensorrt fp16", None)],
+        [("tensorrt int8", None)],
+        [("onnxruntime-tensorrt fp16", 1)],
+        [("onnxruntime-tensorrt fp16", 64)],
+        [("torch-compile-cuda fp32", None)],
+    ]
+
+
+def test_on_a_gpu_what_failed_and_need_not_is_lacking(quadrants, row, monkeypatch):
+    """All that could use the GPU failed, each in its own way, and the CPU's rows are fine."""
+    monkeypatch.setattr(gpu_verdict, "why_unavailable", lambda name: "not here" if name == "tensorrt-rtx" else None)
+    misfit = "fp8 needs compute capability 8.9"
+    contestants = [
+        *(Contestant("tensorrt", precision, quadrants.spec) for precision in ("fp32", "fp16")),
+        Contestant("tensorrt", "fp8", quadrants.spec, reason=misfit),
+        Contestant("onnxruntime-cuda", "fp32", quadrants.spec),
+        Contestant("onnxruntime-tensorrt", None, quadrants.spec, reason="network.quill holds no file"),
+        Contestant("tensorrt-rtx", None, quadrants.spec, reason="not here"),
+        Contestant("eager-cuda", "fp32", quadrants.spec),
+        Contestant("torch-compile-cuda", "fp32", quadrants.spec, reason="backend torch-compile-cuda needs triton"),
+    ]
+    rows = [
+        row,
+        *(Row("tensorrt", "fp32", batch, reason="TypeError: execute_async_v3()") for batch in (1, 64)),
+        Row("tensorrt", "fp8", 1, reason=misfit),
+        Row("onnxruntime-cuda", "fp32", 1, reason="its process was ended by SIGSEGV in 'check'"),
+        Row("eager-cuda", "fp32", 1, reason=f"{LATE} before its turn"),
+    ]
+    steps = [
+        Step("copies by pycuda", 0.1, reason="needs the package pycuda: none"),
+        Step("CUDA graph by cuda-python", 0.1, reason="CUDA failed"),
+        Step("FP32 ONNX", 0.1, reason="no onnxscript"),
+        Step("FP32 ONNX out of a bundle", 0.1),
+        Step("tensorrt fp8 engine", 0.1, reason="no kernels"),
+        Step("tensorrt int8 engine", 0.1, reason="AttributeError: x"),
+        Step("tensorrt bf16 engine", 0.1, reason="the time for preparing was up before its turn; give more --minutes"),
+        Step("tensorrt-rtx int8 engine", 0.1, reason="not here"),
+    ]
+    assert gpu_lacks(contestants, rows, steps, AMPERE) == [
+        "CUDA graph by cuda-python: CUDA failed",
+        "tensorrt int8 engine: AttributeError: x",
+        "tensorrt fp32, batch 1, 64: TypeError: execute_async_v3()",
+        "onnxruntime-cuda fp32, batch 1: its process was ended by SIGSEGV in 'check'",
+        "tensorrt: nothing of it was measured",
+        "onnxruntime-cuda: nothing of it was measured",
+        "onnxruntime-tensorrt: nothing of it was measured",
+        "eager-cuda: nothing of it was measured",
+        "any row on the GPU",
+    ]
+    assert gpu_lacks(contestants, rows, steps, None) == []
+    ran = [
+        replace(row, backend=name) for name in ("tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt", "eager-cuda")
+    ]
+    late = Row("tensorrt", "fp16", 64, reason=f"{LATE} in its turn: no answer to 'check' within 30 s")
+    assert gpu_lacks(contestants, [*ran, late], [], AMPERE) == []
 
 
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
