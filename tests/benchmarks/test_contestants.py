@@ -54,7 +54,7 @@ def test_every_pair_of_backend_and_entry_and_every_backend_without_one(bundle):
 
 
 def test_a_bundle_without_an_engine_has_the_command_that_builds_one(monkeypatch, bundle):
-    monkeypatch.setattr("quillrt.benchmarks.contestants.why_unavailable", lambda backend: None)
+    monkeypatch.setattr("quillrt.benchmarks.contestants.why_unavailable", lambda backend, device: None)
     reasons = {c.backend: c.reason for c in bundle_contestants(bundle)}
     assert reasons["tensorrt"] == "m.quill holds no file for tensorrt; quillrt build m.quill --backend tensorrt --write"
     assert reasons["litert"] == "m.quill holds no file for litert"
