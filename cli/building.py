@@ -40,7 +40,7 @@ def build(
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.bundle_writer import add_files
     from quillrt.runtime.fallback import fallback
-    from quillrt.runtime.native import builder_here, built_engine, engine_file, graphs_to_build
+    from quillrt.runtime.native import builder_here, built_engine, engine_file, graphs_to_build, is_kept
     from quillrt.runtime.precision import Precision
 
     options = build_options(chosen)
@@ -51,13 +51,19 @@ def build(
         raise ConfigError(f"expected --write beside {what}, for run would not find the engine; add it, or leave it out")
     opened = Bundle.open(bundle.path)
     family = builder_here(backend, device)
+    cache = cache_of(cached)
     files, rows = [], []
     precisions = [Precision.parse(name) for name in dict.fromkeys(precision or ())]
     for graph in graphs_to_build(opened, family, precisions, device):
-        note(f"{graph.path}: building for {family}", quiet)
+        note(f"{graph.path}: an engine for {family}", quiet)
         with phase_bars(quiet) as phases:
             built, built_now = built_engine(
-                cache_of(cached), graph, opened.read(graph), family, options, timing_cache, phases, device
+                cache, graph, opened.read(graph), family, options, timing_cache, phases, device
+            )
+        if not (write or is_kept(cache, graph, family, options, device)):
+            raise BuildError(
+                f"expected to keep the engine of {graph.path} in {cache.folder}, but that cannot be written; make room "
+                "there, set QUILLRT_CACHE to another folder, or give --write"
             )
         if (strays := fallback(opened, graph, built)) and not allow_fallback:
             raise BuildError(f"{strays}; choose another --precision, or give --allow-fallback")

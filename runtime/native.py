@@ -75,13 +75,16 @@ def built_engine(
         del built["options"]
         return json.dumps(built).encode() + b"\n" + engine
 
-    here, how = _here(family, device), repr(options)
-    key = ("engine", graph.sha256, family, tensorrt.version, here, how, repr(versions("quillrt")))
-    facts, _, engine = cache.made(build, *key).partition(b"\n")
+    facts, _, engine = cache.made(build, *_key(graph, family, options, device)).partition(b"\n")
     found = json.loads(facts)
     found["layers"] = tuple(LayerInfo(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in found["layers"])
     found["compute_capabilities"] = tuple(found["compute_capabilities"])
     return BuiltEngine(engine, options=options, **found), built_now
+
+
+def is_kept(cache: Cache, graph: Entry, family: str, options: BuildOptions = DEFAULTS, device: int = 0) -> bool:
+    """Return whether ``built_engine`` would take the engine out of ``cache``."""
+    return cache.read(*_key(graph, family, options, device)) is not None
 
 
 def engine_file(graph: Entry, built: BuiltEngine, **facts: Any) -> tuple[Entry, bytes]:
@@ -190,6 +193,12 @@ def graphs_to_build(bundle: Bundle, family: str, precisions: Sequence[Precision]
             "choose another --precision, or compile again with it"
         )
     return chosen
+
+
+def _key(graph: Entry, family: str, options: BuildOptions, device: int) -> tuple[str, ...]:
+    """Return all that an engine of ``graph`` depends on."""
+    here = _here(family, device)
+    return ("engine", graph.sha256, family, load(family).version, here, repr(options), repr(versions("quillrt")))
 
 
 def _here(family: str, device: int) -> str:

@@ -126,3 +126,11 @@ def test_a_pretrained_bundle_is_not_written_to(quillrt):
     code, _, err = quillrt("build", "models:digits", "--write")
     assert code == 1
     assert "expected a bundle of yours to --write to, found models:digits" in err
+
+
+def test_an_engine_that_cannot_be_kept_is_no_success(quillrt, bundle, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("where a folder is expected")
+    monkeypatch.setenv("QUILLRT_CACHE", str(tmp_path / "file"))
+    code, out, err = quillrt("build", bundle, "--backend", "tensorrt-rtx", "--quiet")
+    assert (code, out) == (1, "")
+    assert err.startswith("quillrt: error: expected to keep the engine of model.int8.tensorrt.onnx in")
