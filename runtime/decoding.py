@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Lock
 from types import TracebackType
 
 import numpy as np
@@ -79,9 +80,10 @@ class Decoders:
 
     def __init__(self, workers: int, recipe: Preprocessing) -> None:
         self.workers = workers
-        self._threads = ThreadPoolExecutor(workers)  # one waits for each process
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._idle: SimpleQueue[tuple[subprocess.Popen[bytes], Connection]] = SimpleQueue()
+        # Two threads for each process: it has a batch to begin with as soon as it ended the one before.
+        self._threads = ThreadPoolExecutor(2 * workers)
+        self._workers: list[_Worker] = []
+        self._free: SimpleQueue[_Worker] = SimpleQueue()
         for _ in range(workers):
             ours, theirs = Pipe()
             with theirs:  # so that the end of the process ends the connection
@@ -93,8 +95,9 @@ class Decoders:
                     stdout=subprocess.DEVNULL,
                 )
             ours.send(recipe)
-            self._processes.append(process)
-            self._idle.put((process, ours))
+            self._workers.append(_Worker(process, ours))
+        for worker in [*self._workers, *self._workers]:
+            self._free.put(worker)
 
     def in_order(self, batches: Iterable[Sequence[str]]) -> Iterator[Decoded]:
         """Yield what each batch of paths becomes, in order; at most ``window`` batches are taken and not yet yielded.
@@ -112,15 +115,15 @@ class Decoders:
 
     @property
     def window(self) -> int:
-        """How many batches are under way at most: one that each process reads, and one that waits for it or is done."""
-        return 2 * self.workers + 1
+        """How many batches are under way at most: two that each process has, and as many that are done and one more."""
+        return 4 * self.workers + 1
 
     def close(self) -> None:
         """End the processes, whatever they are at."""
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.wait()
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.wait()
         self._threads.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Decoders:
@@ -132,18 +135,40 @@ class Decoders:
         self.close()
 
     def _decode(self, batch: Sequence[str]) -> Decoded:
-        process, connection = worker = self._idle.get()
+        worker = self._free.get()
         try:
-            connection.send(batch)
-            fitted, errors = connection.recv()
+            fitted, errors = worker.ask(batch)
         except (EOFError, ConnectionError) as error:
             raise WorkerError(
-                f"expected {self.workers} processes that read images, but one {_ending(process.wait())} "
+                f"expected {self.workers} processes that read images, but one {_ending(worker.process.wait())} "
                 f"at {batch[0]} or one of the {len(batch) - 1:,} after it; see whether memory is short"
             ) from error
         finally:
-            self._idle.put(worker)
+            self._free.put(worker)
         return Decoded(batch, fitted, errors)
+
+
+class _Worker:
+    """A process, which two threads may ask: one's question waits there while the other's is answered."""
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: Connection) -> None:
+        self.process = process
+        self._connection, self._asking, self._hearing = connection, Lock(), Lock()
+
+    def ask(self, batch: Sequence[str]) -> tuple[NDArray[np.uint8], dict[int, str]]:
+        """Return what ``serve`` answers.
+
+        Raises:
+            EOFError, ConnectionError: the process ended.
+        """
+        with self._asking:  # and until it is this thread's turn to hear, so that answers go in the order of questions
+            self._connection.send(batch)
+            self._hearing.acquire()
+        try:
+            fitted, errors = self._connection.recv()
+            return fitted, errors
+        finally:
+            self._hearing.release()
 
 
 def serve(connection: Connection) -> None:

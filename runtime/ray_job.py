@@ -31,7 +31,7 @@ from .bundle import Bundle
 from .cache import NO_CACHE, Cache
 from .decoding import Decoded, decode
 from .device import cores
-from .errors import ConfigError, QuillError, WorkerError
+from .errors import BundleError, ConfigError, QuillError, WorkerError
 from .files import check_free, folder_written_whole
 from .images import read_image
 from .precision import Precision
@@ -71,14 +71,20 @@ class Actor:
 
     Args:
         content: Ray's reference to the bundle's bytes, in a list, for another machine need not have its file.
+        sha256: its fingerprint where it was opened, and its signature checked if that was asked for.
         model: what to open of it.
+
+    Raises:
+        QuillError: as ``open_fitting``; or the bundle is another.
     """
 
-    def __init__(self, content: Any, model: Model) -> None:
+    def __init__(self, content: Any, sha256: str, model: Model) -> None:
         with tempfile.NamedTemporaryFile(suffix=".quill") as file:
             file.write(_ray().get(content[0]))
             file.flush()
             bundle = Bundle.open(Path(file.name))
+        if bundle.sha256 != sha256:
+            raise BundleError("expected the bundle that was opened, found another in its place; run it again")
         self._choices, self._confidence = model.choices, bundle.manifest.confidence
         self._session, entry, chosen = open_fitting(bundle, model.backend, model.precision, model.options, model.cache)
         self.made_by = {"file": entry.path, "backend": chosen}
@@ -93,10 +99,10 @@ class Actor:
         return table(rows).add_column(0, INDEX, [batch[INDEX]])
 
 
-def try_actor(content: Any, model: Model) -> dict[str, str] | QuillError:
+def try_actor(content: Any, sha256: str, model: Model) -> dict[str, str] | QuillError:
     """Return the file and the backend that actors here run, or why they cannot, which Ray itself tells at length."""
     try:
-        return Actor(content, model).made_by
+        return Actor(content, sha256, model).made_by
     except QuillError as error:
         return error
 
@@ -155,7 +161,7 @@ def run(
             raise ConfigError(f"expected fewer workers than the cluster has cores ({cpus}), found {actors}; give fewer")
         needs = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
         content = ray.put(bundle.path.read_bytes())  # ours to keep: an actor that is started again gets it, too
-        made_by = ray.get(ray.remote(**needs)(try_actor).remote([content], model))
+        made_by = ray.get(ray.remote(**needs)(try_actor).remote([content], bundle.sha256, model))
         if isinstance(made_by, QuillError):
             raise made_by
         fitted = ray.data.from_arrow(blocks).map_batches(
@@ -164,7 +170,7 @@ def run(
         rows = fitted.map_batches(
             Actor,
             batch_size=batch_size,
-            fn_constructor_kwargs={"content": [content], "model": model},
+            fn_constructor_kwargs={"content": [content], "sha256": bundle.sha256, "model": model},
             concurrency=min(actors, len(blocks)),
             **needs,
         )
@@ -229,6 +235,9 @@ def _cluster(ray: Any, *, progress: bool) -> Iterator[None]:
 def _output(name: str) -> Iterator[str]:
     """Give the folder to write into: a local one takes its name when all is done."""
     if remote_files.is_remote(name):
+        filesystem, path = remote_files.located(name)
+        if filesystem.get_file_info(load("fs").FileSelector(path, allow_not_found=True)):
+            raise ConfigError(f"expected a new or an empty folder, but {name} is not empty; give another --output")
         yield name
         return
     check_free(Path(name))

@@ -97,8 +97,8 @@ def test_images_alive_are_few_however_many_files_there_are(session, files, worke
     recognize_files(session, AS_IT_IS, stream(), Choices(), write, workers=workers, batch_size=4)
 
     assert done == taken == 500
-    # 2 workers + 1 that are read or wait, one that the session has, one that is written.
-    assert most <= 4 * (2 * workers + 3)
+    # Batches that are read or wait, one that the session has, one that is written.
+    assert most <= 4 * (4 * workers + 1 + 2)
 
 
 def test_progress_counts_images(session, files):

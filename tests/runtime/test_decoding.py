@@ -70,7 +70,7 @@ def test_the_processes_hold_no_engine_library_and_end(files):
     pytest.importorskip("onnxruntime")
     with Decoders(1, RECIPE) as decoders:
         list(decoders.in_order([files]))
-        worker = decoders._processes[0].pid
+        worker = decoders._workers[0].process.pid
         loaded = Path(f"/proc/{worker}/maps").read_text()
     assert "numpy" in loaded
     assert not any(library in loaded for library in ("onnxruntime", "openvino", "torch", "libLiteRt"))
@@ -81,7 +81,7 @@ def test_a_killed_process_is_an_error_and_no_hang(files):
     with Decoders(2, RECIPE) as decoders:
         found = decoders.in_order([file] for file in files * 100)
         next(found)
-        worker = decoders._processes[0].pid
+        worker = decoders._workers[0].process.pid
         os.kill(worker, signal.SIGKILL)
         with pytest.raises(WorkerError, match=r"expected 2 processes .* but one was ended by SIGKILL at .*png"):
             list(found)
@@ -94,7 +94,7 @@ from quillrt.runtime.preprocessing import Preprocessing
 if __name__ == "__main__":
     with Decoders(2, Preprocessing()) as decoders:
         next(decoders.in_order([sys.argv[1:]]))
-        print(*(process.pid for process in decoders._processes), flush=True)
+        print(*(worker.process.pid for worker in decoders._workers), flush=True)
         sys.stdin.read()
 """
 

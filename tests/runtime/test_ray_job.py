@@ -149,6 +149,7 @@ def test_without_ray_the_extra_is_named(quillrt, quadrants_bundle, pictures, tmp
     ("options", "code", "phrase"),
     [
         (["--output", "taken"], 1, "expected a new or an empty folder, but taken is not empty"),
+        (["--output", "file://{}/taken"], 1, "expected a new or an empty folder, but file:///"),
         (["--output", "out", "--resume"], 1, "expected no --resume with --on ray"),
         ([], 2, "--on go with --output"),
     ],
@@ -160,6 +161,8 @@ def test_what_cannot_be_is_refused_before_ray_starts(
     monkeypatch.setattr(ray, "init", None)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
+
+    options = [option.format(tmp_path) for option in options]
 
     found, out, err = quillrt("run", quadrants_bundle, pictures, "--on", "ray", *options)
 
