@@ -39,6 +39,10 @@ fuzz: $(VENV)/installed
 	$(BIN)/pip install --quiet 'atheris>=3,<4'
 	$(BIN)/python tests/fuzz/run.py
 
+# Size, start, memory and overhead of the runtime in a fresh virtual environment, beside torch; tables go to runs/thin/.
+thin-report: $(VENV)/installed
+	$(BIN)/python -m quillrt.benchmarks.thin_report
+
 # An ordinary install, made again when a source changes: what is checked and tested is what a user gets.
 $(VENV)/installed: $(SOURCES) $(VENV)/packages
 	rm -rf build quillrt.egg-info

@@ -46,7 +46,7 @@ def _read(data: BinaryIO, dimensions: int, path: Path) -> NDArray[np.uint8]:
             f"but {path} begins with {header[:4].hex() or 'nothing'}; get it again"
         )
     shape = tuple(int(n) for n in np.frombuffer(header, ">u4", dimensions, offset=4))
-    if math.prod(shape) > _MOST_BYTES:
+    if math.prod(max(1, n) for n in shape) > _MOST_BYTES:  # numpy counts so, too, where one of them is 0
         raise DataError(f"expected {_MOST_BYTES:,} bytes at most, but {path} claims the shape {shape}; get it again")
     content = data.read(math.prod(shape) + 1)  # with the end of a gzip file comes its checksum
     if len(content) != math.prod(shape):

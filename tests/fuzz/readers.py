@@ -16,8 +16,10 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import typer
 from PIL import Image
 
 from quillrt.runtime.bundle import Bundle
@@ -237,16 +239,20 @@ def configs() -> list[bytes]:
     ]
 
 
-def read_config(data: bytes) -> None:
-    import typer
+@cache
+def _command() -> Any:
 
     from quillrt.cli.main import application
 
+    return typer.main.get_command(application("run"))
+
+
+def read_config(data: bytes) -> None:
+
     path = _file(data, "any.toml")
     try:
-        application("run")(
-            ["run", str(_folder() / "absent.quill"), "x.png", "--config", str(path)], standalone_mode=False
-        )
+        given = ["run", str(_folder() / "absent.quill"), "x.png", "--config", str(path)]
+        _command().main(given, standalone_mode=False)
     except (typer.BadParameter, typer.Exit):
         return
     except Exception as error:

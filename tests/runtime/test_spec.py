@@ -64,6 +64,25 @@ def test_a_batch_of_another_type_or_shape_is_refused_with_both(batch):
     assert f"{batch.dtype} of shape {batch.shape}" in str(error.value)
 
 
+@pytest.mark.parametrize("n", [1, 1000])
+def test_the_largest_numbers_are_finite(n):
+    with np.errstate(all="raise"):
+        SPEC.input.check(np.full((n, 1, 4, 6), np.finfo(np.float32).max))
+
+
+def test_no_dimension_at_all_is_no_shape():
+    assert TensorSpec("x", "float32", ())._takes(())
+    assert not TensorSpec("x", "float32", (None,))._takes(())
+    assert not TensorSpec("x", "float32", ())._takes((3,))
+
+
+def test_dimensions_beside_the_batch_may_be_dynamic():
+    wide = TensorSpec("x", "float32", (2, None))
+    assert wide._takes((2, 7))
+    assert not wide._takes((3, 7))
+    assert not wide._takes((2,))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_batch_with_a_value_that_is_no_number_is_refused(value):
     batch = np.zeros((2, 1, 4, 6), np.float32)

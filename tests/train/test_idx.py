@@ -56,6 +56,14 @@ def test_damaged_files(tmp_path, data, says):
     assert str(path) in str(error.value)
 
 
+def test_nothing_at_all_may_not_claim_to_be_huge_in_another_dimension(tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(b"\x00\x00\x08\x03" + b"\xff" * 8 + bytes(4))
+
+    with pytest.raises(DataError, match=r"expected 1,073,741,824 bytes at most, .* \(4294967295, 4294967295, 0\)"):
+        read_idx(path, 3)
+
+
 def test_a_gzip_bomb_is_not_unfolded(tmp_path):
     path = tmp_path / "labels.gz"
     with gzip.open(path, "wb") as file:
