@@ -241,14 +241,12 @@ def configs() -> list[bytes]:
 
 @cache
 def _command() -> Any:
-
     from quillrt.cli.main import application
 
     return typer.main.get_command(application("run"))
 
 
 def read_config(data: bytes) -> None:
-
     path = _file(data, "any.toml")
     try:
         given = ["run", str(_folder() / "absent.quill"), "x.png", "--config", str(path)]
