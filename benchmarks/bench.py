@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import BackendUnavailable, CheckpointError
+from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.precision import Precision
@@ -20,13 +20,18 @@ from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 
-from .contestants import bundle_contestants, by_batch, graphed, only, torch_contestants, tuned
-from .environment import describe
+from .comparing import REFERENCES, judged
+from .contestants import Contestant, bundle_contestants, by_batch, graphed, only, takes, torch_contestants, tuned
+from .environment import describe, ended
+from .images import SYNTHETIC
+from .moment import warnings
+from .peers import beside, peer_contestants
 from .report import write_report
 from .results import Result
+from .rotation import plan, spread
 from .running import Settings, measure
 
-_MOST_IMAGES = 1024  # 3 MB at 28 x 28: queries rotate through more than a core's own caches hold
+_MOST_IMAGES = 2000
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,24 @@ class Rows:
     Attributes:
         backends: only these; all if none is named.
         options: options of their libraries, of the backends that take them.
-        variants: options of which each makes one more row of the backends that take it.
+        variants: options of which each makes one more row of the backends that take it; one has to.
+        offered: the same, but none has to.
         cuda_graphs: one more row, with CUDA graphs, of each backend that makes them.
+        images: at most so many are compared.
+        peers: others' ways to measure, out of ``peers.PEERS``, beside the rows of their backends.
+        on_gpu: rows on GPUs, and of the others those alone that they are compared with.
+        preset: which preset chose all this, if one did.
     """
 
     backends: Sequence[str] = ()
     options: Mapping[str, str] = field(default_factory=dict)
-    variants: Sequence[tuple[str, str]] = ()
+    variants: Sequence[Mapping[str, str]] = ()
+    offered: Sequence[Mapping[str, str]] = ()
     cuda_graphs: bool = False
+    images: int = _MOST_IMAGES
+    peers: Sequence[str] = ()
+    on_gpu: bool = False
+    preset: str | None = None
 
 
 def bench(
@@ -76,26 +91,65 @@ def bench(
         OSError: the folder cannot be written.
     """
     spec = bundle.manifest.model
-    held = {Precision.FP32, *(entry.precision for entry in bundle.entries if entry.precision)}
-    everyone = [*torch_contestants(spec, checkpoint, held), *bundle_contestants(bundle, rows.backends, settings.device)]
-    contestants = tuned(only(everyone, rows.backends), rows.options, rows.variants)
-    if rows.cuda_graphs:
-        contestants = graphed(contestants)
-    contestants = by_batch(contestants, settings.batches)
+    if rows.peers and settings.scenario == "server":
+        raise ConfigError("expected no peer in the scenario server: peers run one query after the other; leave it out")
+    contestants = entrants(bundle, checkpoint, rows, settings)
     if checkpoint is not None:
         check_checkpoint(bundle, checkpoint)
-    tensors = network_input(images, spec)
+    chosen = images.take(spread(len(images), rows.images))
+    tensors = network_input(chosen, spec)
+    labels = chosen.labels if source != SYNTHETIC and chosen.classes == spec.labels else None
     write_text(folder / "log.txt", "")
     environment = describe()
-    measured = measure(contestants, tensors, settings, folder / "log.txt", track)
-    facts = {**asdict(settings), "source": source, "images": len(tensors), "provider_options": dict(rows.options)}
-    result = Result(facts, environment, measured)
+    measured, baseline, winners = judged(measure(contestants, tensors, settings, folder / "log.txt", track, labels))
+    environment = ended(environment)
+    doubts = warnings(environment, settings.threads)
+    if labels is None:
+        doubts.append(f"no accuracy: {source} has no labels out of {' '.join(spec.labels)}")
+    result = Result(
+        settings={
+            **asdict(settings),
+            "preset": rows.preset,
+            "source": source,
+            "images": len(tensors),
+            "provider_options": dict(rows.options),
+        },
+        environment=environment,
+        rows=measured,
+        rotation=plan(tensors, source),
+        baseline=baseline,
+        winners=winners,
+        beside=beside(measured),
+        warnings=tuple(doubts),
+        model={"name": bundle.path.name, "sha256": bundle.sha256},
+    )
     try:
         write_report(result, folder, f"Latency of {bundle.path.name}")
     except BackendUnavailable as error:  # the figures are written
         (folder / "latency.png").unlink(missing_ok=True)  # an older run's would pass for this one's
         say(f"no plot: {error}")
     return result
+
+
+def entrants(bundle: Bundle, checkpoint: Path | None, rows: Rows, settings: Settings) -> list[Contestant]:
+    """Return who takes part.
+
+    Raises:
+        ConfigError: no backend or peer has such a name, or takes such an option.
+        CheckpointError: there is no such checkpoint.
+    """
+    spec = bundle.manifest.model
+    held = {Precision.FP32, *(entry.precision for entry in bundle.entries if entry.precision)}
+    everyone = [*torch_contestants(spec, checkpoint, held), *bundle_contestants(bundle, rows.backends, settings.device)]
+    chosen = only(everyone, rows.backends)
+    offered = [variant for variant in rows.offered if any(takes(each.backend, variant) for each in chosen)]
+    found = tuned(chosen, rows.options, [*offered, *rows.variants])
+    if rows.cuda_graphs:
+        found = graphed(found)
+    if rows.on_gpu:
+        found = [row for row in found if row.on_gpu or row.name in REFERENCES]
+    found = by_batch(found, settings.batches)
+    return [*found, *peer_contestants(rows.peers, found)]
 
 
 def check_checkpoint(bundle: Bundle, path: Path) -> None:
@@ -125,8 +179,7 @@ def check_checkpoint(bundle: Bundle, path: Path) -> None:
             )
 
 
-def network_input(images: ImageSet, spec: ModelSpec, most: int = _MOST_IMAGES) -> NDArray[np.float32]:
-    """Return up to ``most`` of ``images``, evenly spread, as network input float32 (N, C, H, W)."""
-    chosen = np.linspace(0, len(images) - 1, min(len(images), most)).astype(np.int64)
+def network_input(images: ImageSet, spec: ModelSpec) -> NDArray[np.float32]:
+    """Return ``images`` as network input float32 (N, C, H, W)."""
     recipe = spec.preprocessing
-    return normalize(fit_images(images.take(chosen), recipe), recipe, spec.channels)
+    return normalize(fit_images(images, recipe), recipe, spec.channels)

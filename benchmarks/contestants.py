@@ -14,14 +14,17 @@ from quillrt.runtime.backends import (
     why_unasked,
     why_unavailable,
 )
+from quillrt.runtime.build_options import BuildOptions, Profile
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, QuillError
+from quillrt.runtime.manifest import Entry
 from quillrt.runtime.ort_options import OPTIONS, check_options, for_batch
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.select import candidates, model_of, why_not
+from quillrt.runtime.select import buildable, candidates, model_of, why_not
 from quillrt.runtime.session import Session, SessionOptions
 from quillrt.runtime.spec import ModelSpec
 from quillrt.runtime.tensorrt_api import FAMILIES
+from quillrt.runtime.trt_build import build_engine
 
 from . import torch_sessions
 from .torch_sessions import TORCH_BACKENDS, open_torch_session
@@ -41,6 +44,10 @@ class Contestant:
         cuda_graph: submit each query as one CUDA graph.
         variant: what of these tells it from the other rows of its backend and precision.
         batch: the one batch size that it is measured at; ``None``: at all.
+        worker: the class that measures it in its process.
+        kind: ``backend``, or ``peer`` for another's way to measure.
+        build_s: time its engine took to build, where the bundle says so.
+        graph: how its engine was built, and from which file, where that is at hand.
     """
 
     backend: str
@@ -52,6 +59,30 @@ class Contestant:
     cuda_graph: bool = False
     variant: str = ""
     batch: int | None = None
+    worker: str = "quillrt.benchmarks.worker:Bench"
+    kind: str = "backend"
+    build_s: float | None = None
+    graph: tuple[BuildOptions, bytes] | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """It computes on a GPU."""
+        return is_gpus(self.backend)
+
+    @property
+    def compiles_at_first_query(self) -> bool:
+        """Its first query at a batch size is mostly the compiler's work."""
+        return self.backend in ("torch-compile", "torch-compile-cuda")
+
+    @property
+    def artifact_bytes(self) -> int:
+        """Size of the file it loads."""
+        return self.model.stat().st_size if isinstance(self.model, Path) else len(self.model)
+
+    @property
+    def no_build(self) -> str | None:
+        """Why no time of a build is told; ``None`` where there was a build."""
+        return None if self.backend in FAMILIES else "it loads its file as it is"
 
     @property
     def name(self) -> str:
@@ -74,6 +105,11 @@ class Contestant:
 
 
 NAMES = (*TORCH_BACKENDS, *BACKENDS)
+
+
+def is_gpus(backend: str) -> bool:
+    """Tell whether a backend computes on a GPU."""
+    return backend.endswith(("-cuda", "-tensorrt")) or backend in FAMILIES
 
 
 def torch_contestants(
@@ -119,12 +155,41 @@ def bundle_contestants(bundle: Bundle, asked: Collection[str] = (), device: int 
                         model = model_of(bundle, entry, backend, SessionOptions(device=device))
                     except QuillError as error:
                         reason = str(error)
-                found.append(Contestant(backend, precision.value, spec, model, reason))
+                graph = next(iter(buildable(bundle, backend, precision)), None) if entry.kind == "engine" else None
+                row = Contestant(backend, precision.value, spec, model, reason, build_s=entry.built_for.get("seconds"))
+                found.append(replace(row, graph=(_built_as(entry), bundle.read(graph)) if graph else None))
         if not candidates(bundle, backend):
             build = f"; quillrt build {bundle.path.name} --backend {backend} --write" if backend in FAMILIES else ""
             reason = why_unavailable(backend, device) or f"{bundle.path.name} holds no file for {backend}{build}"
             found.append(Contestant(backend, None, spec, reason=reason))
     return found
+
+
+def rebuilt(contestant: Contestant, device: int = 0) -> tuple[Contestant, float | None]:
+    """Return a contestant with its engine built anew, and the seconds that took; as it is where it has no builder.
+
+    A builder chooses kernels by timing them, so two engines of one graph may differ in speed; timings kept by earlier
+    builds would hide that, and are not used.
+
+    Raises:
+        QuillError: it cannot be built here.
+    """
+    if contestant.graph is None:
+        return contestant, contestant.build_s
+    options, onnx = contestant.graph
+    built = build_engine(onnx, contestant.backend, options, device=device)
+    return replace(contestant, model=built.engine), built.seconds
+
+
+def _built_as(entry: Entry) -> BuildOptions:
+    """Return the options that an engine was built with, as its entry tells."""
+    changed = dict(entry.built_for.get("options", {}))
+    if "profiles" in changed:
+        shapes = [{name: tuple(shape) for name, shape in each.items()} for each in changed["profiles"]]
+        changed["profiles"] = tuple(Profile(**each) for each in shapes)
+    if changed.get("compute_capabilities"):
+        changed["compute_capabilities"] = tuple(changed["compute_capabilities"])
+    return BuildOptions(**changed)
 
 
 def only(contestants: Iterable[Contestant], backends: Iterable[str]) -> list[Contestant]:
@@ -140,20 +205,20 @@ def only(contestants: Iterable[Contestant], backends: Iterable[str]) -> list[Con
 
 
 def tuned(
-    contestants: Sequence[Contestant], options: Mapping[str, str], variants: Sequence[tuple[str, str]]
+    contestants: Sequence[Contestant], options: Mapping[str, str], variants: Sequence[Mapping[str, str]]
 ) -> list[Contestant]:
     """Return the contestants with options of their libraries, and once more for each of ``variants`` that they take.
 
     Args:
         contestants: who takes part.
         options: what all of them run with whose backend takes it.
-        variants: what one further row each has besides.
+        variants: what one further row each has besides; one option, or several that a backend takes together.
 
     Raises:
         ConfigError: no backend takes one of these options, or not with that value.
     """
     backends = dict.fromkeys(contestant.backend for contestant in contestants)
-    for key, value in [*options.items(), *variants]:
+    for key, value in [*options.items(), *(pair for variant in variants for pair in variant.items())]:
         takers = [backend for backend in backends if key in _options_of(backend)]
         for backend in takers or OPTIONS.keys() & backends.keys():  # who does not take it says so in its own words
             _check_options(backend, {key: value})
@@ -167,9 +232,11 @@ def tuned(
         own = _options_of(contestant.backend)
         common = {key: value for key, value in options.items() if key in own}
         found.append(replace(contestant, options=common))
-        for key, value in variants:
-            if key in own:
-                found.append(replace(contestant, options={**common, key: value}, variant=f"{key}={value}"))
+        for variant in variants:
+            if takes(contestant.backend, variant) and torch_sessions.fits(contestant.precision, variant):
+                said = ",".join(f"{key}={value}" for key, value in variant.items())
+                precision = torch_sessions.computed_in(contestant.precision, variant)
+                found.append(replace(contestant, options={**common, **variant}, variant=said, precision=precision))
     for contestant in found:
         _check_options(contestant.backend, contestant.options)
     return found
@@ -208,6 +275,11 @@ def by_batch(contestants: Sequence[Contestant], batches: Sequence[int]) -> list[
         else:
             found.append(contestant)
     return found
+
+
+def takes(backend: str, options: Mapping[str, str]) -> bool:
+    """Tell whether the backend has all of these options."""
+    return options.keys() <= set(_options_of(backend))
 
 
 def _options_of(backend: str) -> Collection[str]:

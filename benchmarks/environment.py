@@ -14,6 +14,9 @@ from quillrt.runtime.device import describe_device
 from quillrt.runtime.versions import versions
 
 from .jetson_clocks import clocks_line, power_and_clocks
+from .memory import Run, output_of
+from .moment import affinity, container, moment, on_battery, turbo
+from .rotation import free_memory_bytes, last_cache_bytes
 
 PACKAGES = (
     "quillrt", "numpy", "torch", "triton", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "ai-edge-litert",
@@ -21,22 +24,51 @@ PACKAGES = (
 )  # fmt: skip
 
 
+_HERE = Path(__file__).resolve().parent
+
+
 def describe() -> dict[str, Any]:
-    """Return time, processor, memory, system, versions and GPUs as plain JSON values; ``None`` for what is not told."""
+    """Return the machine, its state and its software as plain JSON values; ``None`` for what is not told."""
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": asdict(describe_device()),
         "logical_cores": os.cpu_count(),
+        "affinity": affinity(),
         "governor": _line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
-        "load_average": round(os.getloadavg()[0], 2),
+        "turbo": turbo(),
+        "l3_bytes": last_cache_bytes(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_available_bytes": free_memory_bytes(),
+        "on_battery": on_battery(),
+        "container": container(),
         "system": _system(),
         "kernel": platform.release(),
         "jetson": power_and_clocks(),
         "nvidia_driver": _line(Path("/proc/driver/nvidia/version")),
         "python": platform.python_version(),
         "packages": versions(*PACKAGES),
+        "git": checkout(),
+        "start": moment(),
+        "end": None,
     }
+
+
+def ended(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``environment`` with the machine's state of now as that at the end."""
+    return {**environment, "end": moment()}
+
+
+def checkout(folder: Path = _HERE, run: Run = output_of) -> dict[str, Any] | None:
+    """Return the commit of the checkout that this code runs from, and whether it was changed; ``None`` if it is none.
+
+    An installed package that lies in somebody else's checkout is none: ``folder`` must be tracked there.
+    """
+    git = ["git", "-C", str(folder)]
+    if not run([*git, "ls-files", "--error-unmatch", "environment.py"]):
+        return None
+    commit = run([*git, "rev-parse", "HEAD"]).strip()
+    changed = bool(run([*git, "status", "--porcelain", "--untracked-files=no"]).strip())
+    return {"commit": commit, "changed": changed} if commit else None
 
 
 def hardware_line(environment: Mapping[str, Any]) -> str:

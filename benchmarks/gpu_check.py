@@ -31,19 +31,24 @@ from quillrt.runtime.precision import Precision
 from quillrt.runtime.pretrained import find
 from quillrt.runtime.tensorrt_api import FAMILIES
 
+from .attempts import Attempt
 from .bench import network_input
+from .comparing import REFERENCES, judged
 from .contestants import Contestant
 from .environment import describe
+from .environment import ended as finished
 from .gpu_matrix import PRECISIONS, in_groups, matrix, processes_at_once
 from .gpu_report import Outcome, Step, write_outcome
 from .gpu_steps import DRIVERS, File
 from .gpu_verdict import EXPORT, NO_TIME, OUT_OF_BUNDLE, gpu_lacks, judge, self_test_lacks
+from .moment import warnings
 from .process import NoAnswer, Remote
-from .results import Result, Row
-from .running import REFERENCES, Attempt, Settings, attempts_of, rows_of
+from .results import Result, Rotation, Row
+from .rotation import plan, spread
+from .running import Settings, attempts_of, rows_of
 
 _STEP_TIMEOUT_S = 240.0
-_GPU = Settings(batches=(1, 8, 64, 1024), seconds=0.8, rounds=3, layers=True)
+_GPU = Settings(batches=(1, 8, 64, 1024), seconds=0.8, rounds=3, layers=True, checked_queries=1024)
 _SELF_TEST = Settings(batches=(1, 64), seconds=0.1, rounds=2, layers=True)
 _MOST_IMAGES = 10_000
 _SELF_TEST_IMAGES = 512
@@ -62,7 +67,9 @@ class Check:
 
     def __init__(self, folder: Path, settings: Settings, *, self_test: bool = False) -> None:
         self.steps: list[Step] = []
-        self.facts: dict[str, Any] = {**asdict(settings), "source": "none", "images": 0}
+        about = {"source": "none", "images": 0, "preset": None, "provider_options": {}}
+        self.facts: dict[str, Any] = {**asdict(settings), **about}
+        self._rotation = Rotation("none", 0, 0, 0, None)
         self._rows: list[Row] = []
         self._contestants: Sequence[Contestant] = ()
         self._folder, self._settings, self._self_test = folder, settings, self_test
@@ -96,6 +103,8 @@ class Check:
     def measure(self, contestants: Sequence[Contestant], images: NDArray[np.float32]) -> None:
         """Measure group after group; each may take its part of the time that is left, the references what they need."""
         self._contestants = contestants
+        if len(images):
+            self._rotation = plan(images, self.facts["source"])
         groups = in_groups(contestants, processes_at_once(self._environment["memory_bytes"], self._gpu))
         references: list[Attempt] = []
         for number, group in enumerate(groups):
@@ -104,7 +113,7 @@ class Check:
             whole_s = share * (self._left_s() - _REPORTING_S) if self._settings.whole_s else None
             attempts = attempts_of(group, images, replace(self._settings, whole_s=whole_s), self._log)
             self._rows += rows_of(attempts, references)
-            references += [attempt for attempt in attempts if attempt.entrant.contestant.name in REFERENCES]
+            references += [attempt for attempt in attempts if attempt.contestant.name in REFERENCES]
             if able[0]:
                 self.write()
 
@@ -117,7 +126,17 @@ class Check:
         if self._self_test:
             lacking += self_test_lacks(parity, self.steps, batches)
         lacking += gpu_lacks(self._contestants, rows, self.steps, self._gpu)
-        result = Result(self.facts, self._environment, rows)
+        environment = finished(self._environment) if ended else self._environment
+        rows, baseline, winners = judged(rows)
+        result = Result(
+            self.facts,
+            environment,
+            rows,
+            self._rotation,
+            baseline,
+            winners,
+            warnings=tuple(warnings(environment, self._settings.threads)),
+        )
         outcome = Outcome(result, tuple(self.steps), tuple(parity), tuple(lacking))
         write_outcome(outcome, self._folder, plot=ended)
         return outcome
@@ -177,7 +196,7 @@ def _prepare(
     files = [*(file for made in graphs.values() for file in made), *engines]
     manifest = Manifest(spec, {}, tuple(entry for entry, _ in files))
     bundle = Bundle(work / "network.quill", manifest, {entry.path: data for entry, data in files}, "")
-    tensors = network_input(images, spec, most)
+    tensors = network_input(images.take(spread(len(images), most)), spec)
     check.facts |= {"source": source, "images": len(tensors)}
     return matrix(bundle, checkpoint, batches, on_gpu=bool(describe_device().gpus)), tensors
 

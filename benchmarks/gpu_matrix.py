@@ -8,16 +8,15 @@ from pathlib import Path
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.device import Gpu
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.tensorrt_api import FAMILIES
 
-from .contestants import Contestant, bundle_contestants, by_batch, graphed, torch_contestants, tuned
-from .running import REFERENCES
+from .comparing import REFERENCES
+from .contestants import Contestant, bundle_contestants, by_batch, graphed, is_gpus, torch_contestants, tuned
 
 PRECISIONS = (
     *(Precision.FP32, Precision.TF32, Precision.FP16, Precision.BF16),
     *(Precision.INT8, Precision.FP8),
 )
-_MODES = (("mode", "reduce-overhead"), ("mode", "max-autotune"), ("io_binding", "0"))
+_MODES = ({"mode": "reduce-overhead"}, {"mode": "max-autotune"}, {"io_binding": "0"})
 _IN_MODES = ("fp32", "fp16")  # torch.compile takes seconds, or minutes, for each batch; so does TensorRT's builder
 # A CUDA context takes 0.3 to 0.5 GB, PyTorch's libraries 1 GB more of a Jetson's memory, and nothing else may be small.
 _PROCESS_BYTES = 2 * 2**30
@@ -37,11 +36,6 @@ def matrix(bundle: Bundle, checkpoint: Path, batches: Sequence[int], *, on_gpu: 
         if not row.options or (row.precision in _IN_MODES and is_gpus(row.backend))
     ]
     return by_batch([row for row in rows if not on_gpu or row.name in REFERENCES or is_gpus(row.backend)], batches)
-
-
-def is_gpus(backend: str) -> bool:
-    """Tell whether it computes on a GPU."""
-    return backend.endswith(("-cuda", "-tensorrt")) or backend in FAMILIES
 
 
 def in_groups(contestants: Sequence[Contestant], most: int) -> list[list[Contestant]]:

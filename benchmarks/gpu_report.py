@@ -12,11 +12,12 @@ from typing import Any
 from quillrt.runtime.errors import BackendUnavailable
 from quillrt.runtime.files import write_text
 
+from .comparing import REFERENCES
 from .gpu_steps import COPY_TIMES, GRAPH_TIMES
+from .measured import Agreement
 from .plot import plot_latency
 from .report import layers_markdown, markdown_table, to_markdown
-from .results import Agreement, Result
-from .running import REFERENCES
+from .results import Result
 
 REFERENCE = "eager fp32"
 _TITLE = "GPU check"

@@ -13,12 +13,12 @@ from quillrt.runtime.engine_fit import cannot_build
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.tensorrt_api import FAMILIES
 
-from .contestants import Contestant
-from .gpu_matrix import PRECISIONS, is_gpus
+from .contestants import Contestant, is_gpus
+from .deadline import LATE
+from .gpu_matrix import PRECISIONS
 from .gpu_report import REFERENCE, Step, Verdict
 from .gpu_steps import NEEDS
 from .results import Row
-from .running import LATE
 
 NO_TIME = "the time for preparing was up"
 EXPORT, OUT_OF_BUNDLE = "FP32 ONNX", "FP32 ONNX out of a bundle"  # the second takes the first's place
@@ -29,7 +29,10 @@ def judge(rows: Sequence[Row]) -> list[Verdict]:
     return [
         Verdict(row.name, row.batch, row.measured.agreement, TOLERANCES[Precision(row.precision)])
         for row in rows
-        if row.measured and row.name != REFERENCE and row.measured.agreement.reference == REFERENCE
+        if row.measured
+        and row.measured.agreement
+        and row.name != REFERENCE
+        and row.measured.agreement.reference == REFERENCE
     ]
 
 

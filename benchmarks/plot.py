@@ -9,7 +9,7 @@ from quillrt.runtime.errors import BackendUnavailable
 from quillrt.runtime.files import written_whole
 
 from .environment import hardware_line
-from .results import Result
+from .results import Result, Row
 
 # By the start of the row's name.
 _COLOURS = {
@@ -36,7 +36,7 @@ def plot_latency(result: Result, path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     batches = dict.fromkeys(row.batch for row in result.rows if row.measured)
-    panels = [[(row.name, row.measured) for row in result.rows if row.measured and row.batch == b] for b in batches]
+    panels = [[(_label(row), row.measured) for row in result.rows if row.measured and row.batch == b] for b in batches]
     tallest = max((len(bars) for bars in panels), default=1)
     figure = Figure(figsize=(5.6 * max(1, len(panels)), 1.9 + 0.42 * tallest), layout="constrained")
     for number, (batch, bars) in enumerate(zip(batches, panels, strict=True)):
@@ -67,3 +67,7 @@ def plot_latency(result: Result, path: Path, title: str) -> None:
     figure.supxlabel(f"{hardware_line(result.environment)}; {threads}", fontsize=7)
     with written_whole(path) as beside:
         figure.savefig(beside, dpi=150)
+
+
+def _label(row: Row) -> str:
+    return f"{row.name} (WRONG)" if row.verdict == "wrong" else row.name

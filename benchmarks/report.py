@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from quillrt.runtime.files import write_text
 
+from .comparing import REFERENCES
 from .environment import hardware_line
+from .measured import HOST_BOUND, Cost, Measured
 from .plot import plot_latency
-from .results import HOST_BOUND, Measured, Result, Row
-from .running import REFERENCES
+from .results import Ratio, Result, Row
+from .scenarios import SCENARIOS
 from .statistics import queries_needed
+from .warmup import RULE
 
-COLUMNS = (
-    "backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× ONNX Runtime", "same label",
-    "max |Δ|",
-)  # fmt: skip
+COLUMNS = ("backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× ONNX Runtime", "verdict")
+ANSWER_COLUMNS = ("backend", "batch", "images", "accuracy", "95 %", "p", "same label", "max |Δ|")
+COST_COLUMNS = ("backend", "batch", "load ms", "first ms", "build s", "peak MB", "GPU MB", "file MB", "images/J")
+SERVED_COLUMNS = ("backend", "batch", "queries/s", "p99 ms at that", "rates tried")
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -25,13 +29,79 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [_measured_cells(row, row.measured) for row in rows if row.measured]
 
 
+def answer_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return how the answers of each row stand to the labels and to the reference's; p is McNemar's."""
+    return [_answer_cells(row, row.measured) for row in rows if row.measured and row.measured.agreement]
+
+
+def cost_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return what each row costs besides time."""
+    return [_cost_cells(row, row.measured.cost) for row in rows if row.measured]
+
+
+def served_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the highest rate of arrivals at which each row held the bound, of the scenario ``server``."""
+    return [_served_cells(row, row.measured) for row in rows if row.measured and row.measured.served]
+
+
+def _answer_cells(row: Row, measured: Measured) -> tuple[str, ...]:
+    agreement, accuracy = measured.agreement, measured.accuracy
+    assert agreement is not None  # noqa: S101 - the caller looked
+    told = ("–", "–", "–")
+    if accuracy is not None:
+        told = (
+            f"{accuracy.right / accuracy.images:.2%}", f"{accuracy.low:.2%} to {accuracy.high:.2%}", f"{accuracy.p:.2g}"
+        )  # fmt: skip
+    differs = (f"{agreement.same_label:.1%}", f"{agreement.max_difference:.1e}")
+    return (row.name, str(row.batch), f"{agreement.images:,}", *told, *differs)
+
+
+def _cost_cells(row: Row, cost: Cost) -> tuple[str, ...]:
+    def told(value: float | None, scale: float = 1.0, form: str = ",.1f") -> str:
+        return "–" if value is None else format(value / scale, form)
+
+    return (
+        row.name,
+        str(row.batch),
+        told(cost.load_ms, form=",.0f"),
+        told(cost.first_query_ms),
+        told(cost.build_s),
+        told(cost.peak_rss_bytes, 2**20, ",.0f"),
+        told(cost.device_memory_bytes, 2**20, ",.0f"),
+        told(cost.artifact_bytes, 2**20, ",.2f"),
+        told(cost.images_per_joule, form=",.0f"),
+    )
+
+
+def _served_cells(row: Row, measured: Measured) -> tuple[str, ...]:
+    held = [trial.p99_ms for each in measured.served for trial in each.trials if trial.rate_qps == each.rate_qps]
+    tried = sum(len(each.trials) for each in measured.served)
+    rate = measured.metric.value
+    return (row.name, str(row.batch), f"{rate or 0:,.0f}", f"{median(held):.3f}" if held else "–", str(tried))
+
+
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return the lines below the table: whose enqueue holds the GPU up, and what could not run, each reason once."""
+    lines = [f"WRONG: {row.name}, batch {row.batch}: {row.why}" for row in rows if row.verdict == "wrong"]
     bound = [f"{row.name}, batch {row.batch}" for row in rows if row.measured and row.measured.host_bound]
-    lines = [f"host-bound, enqueue above {HOST_BOUND} of compute: {'; '.join(bound)}"] if bound else []
+    lines += [f"host-bound, enqueue above {HOST_BOUND} of compute: {'; '.join(bound)}"] if bound else []
     lines += _by_reason("not run here", [(row, row.reason) for row in rows if row.measured is None], rows)
     untold = [(row, row.measured.no_layers) for row in rows if row.measured and row.measured.no_layers]
     return lines + _by_reason("no times of layers", untold, rows)
+
+
+def outcomes(result: Result) -> list[str]:
+    """Return who is the fastest at each batch size, or why nobody is, and our figures beside the peers'."""
+    lines = []
+    for each in result.winners:
+        said = each.name or (f"cannot be told: {', '.join(each.tied)}" if each.tied else "none")
+        lines.append(f"fastest at batch {each.batch}: {said} ({each.why})")
+    for pair in result.beside:
+        lines.append(
+            f"{pair.ours} beside {pair.peer}, batch {pair.batch}: {pair.difference:+.1%}, "
+            f"{pair.allowed:.0%} allowed ({pair.why})"
+        )
+    return lines
 
 
 def _by_reason(what: str, reasons: Sequence[tuple[Row, str | None]], rows: Sequence[Row]) -> list[str]:
@@ -56,10 +126,17 @@ def _measured_cells(row: Row, measured: Measured) -> tuple[str, ...]:
         f"{measured.median_ms:.3f}",
         *(f"{tail[name]:.3f}" if name in tail else "–" for name in ("p90", "p99")),
         f"{measured.images_per_second:,.0f}",
-        *(f"{row.speedup[name]:.2f}" if name in row.speedup else "–" for name in REFERENCES),
-        f"{measured.agreement.same_label:.1%}",
-        f"{measured.agreement.max_difference:.1e}",
+        *(_ratio(row.speedup[name]) if name in row.speedup else "–" for name in REFERENCES),
+        "WRONG" if row.verdict == "wrong" else row.verdict,
     )
+
+
+def _ratio(found: Ratio) -> str:
+    """Return a ratio, and its interval where that has a width."""
+    return f"{found.ratio:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if found.low < found.high else "")
+
+
+_DEVICE_COLUMNS = ("backend", "batch", "H2D ms", "compute ms", "D2H ms", "enqueue ms")
 
 
 def _device_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -83,22 +160,28 @@ def layer_cells(measured: Measured) -> list[tuple[str, ...]]:
 
 def conditions(result: Result) -> list[str]:
     """Return the lines without which no figure may stand: machine, versions, how it was measured."""
-    settings, environment = result.settings, result.environment
+    settings, environment, rotation = result.settings, result.environment, result.rotation
     counts = [row.measured.queries for row in result.rows if row.measured] or [0]
     gpu = f", on GPU {settings.get('device', 0)}" if len(environment["device"]["gpus"]) > 1 else ""
+    cache = "unknown" if rotation.l3_bytes is None else f"{rotation.l3_bytes / 2**20:,.0f} MB"
+    bound = settings["latency_bound_ms"]
     return [
         f"Machine: {hardware_line(environment)}{gpu}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in environment["packages"].items()) + ".",
+        f"Scenario: {settings['scenario']} ({SCENARIOS[settings['scenario']].says})"
+        f"{f', bound {bound:g} ms' if bound is not None else ''}.",
+        f"Images: {settings['images']} images ({settings['source']}); queries rotate through {rotation.images:,} of "
+        f"{rotation.bytes / 2**20:,.0f} MB, none twice (largest cache: {cache}).",
         "Measured: host memory to host memory, copies included, "
-        f"{_options(settings.get('provider_options', {}))}, by one clock (perf_counter_ns), "
-        f"CPU threads per query: {settings['threads']}, "
-        f"{settings['images']} images ({settings['source']}) in rotation, each backend in its own process, "
-        f"{settings['rounds']} rounds in turn, {settings['seconds']:g} s per row after warm-up, "
-        f"n = {min(counts):,} to {max(counts):,} queries per row. "
+        f"{_options(settings['provider_options'])}, by one clock (perf_counter_ns), "
+        f"CPU threads per query: {settings['threads']}, each backend in its own process, "
+        f"{settings['rounds']} rounds in turn over {settings['builds']} builds, {settings['seconds']:g} s per row "
+        f"after warm-up ({RULE}), n = {min(counts):,} to {max(counts):,} queries per row. "
         "Median: of the rounds' medians; p90, p99: nearest rank, shown from "
         f"{queries_needed(0.9)} and {queries_needed(0.99)} queries on. "
-        f"×: how many times as fast as {' and '.join(REFERENCES)} in this run. "
-        "Same label, max |Δ|: answers and logits beside those of the first row.",
+        f"×: how many times as fast as {' and '.join(REFERENCES)}, median of the rounds' ratios and its bootstrap 95 % "
+        "interval. Same label, max |Δ|: answers and logits beside the baseline's; p: McNemar's exact test of the two "
+        "accuracies.",
     ]
 
 
@@ -109,13 +192,18 @@ def _options(options: Mapping[str, str]) -> str:
 
 def to_markdown(result: Result, title: str) -> str:
     """Return the report as a page of Markdown."""
-    lines = [f"# {title}", "", *(f"- {line}" for line in conditions(result)), ""]
+    head = [*(f"**Warning: {line}.**" for line in result.warnings), *conditions(result)]
+    lines = [f"# {title}", "", *(f"- {line}" for line in head), ""]
     page = "\n".join(lines) + "\n" + markdown_table(COLUMNS, cells(result.rows))
-    if below := notes(result.rows):
+    if below := [*outcomes(result), *notes(result.rows)]:
         page += "\n" + "".join(f"- {line}\n" for line in below)
-    if timed := _device_cells(result.rows):
-        columns = ("backend", "batch", "H2D ms", "compute ms", "D2H ms", "enqueue ms")
-        page += f"\nMedians by device events, the enqueue by the host:\n\n{markdown_table(columns, timed)}"
+    for said, columns, found in (
+        ("Arrivals at random, medians of the rounds' searches", SERVED_COLUMNS, served_cells(result.rows)),
+        ("Answers", ANSWER_COLUMNS, answer_cells(result.rows)),
+        ("Costs; a dash has its reason in result.json", COST_COLUMNS, cost_cells(result.rows)),
+        ("Medians by device events, the enqueue by the host", _DEVICE_COLUMNS, _device_cells(result.rows)),
+    ):
+        page += f"\n{said}:\n\n{markdown_table(columns, found)}" if found else ""
     return page
 
 

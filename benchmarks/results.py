@@ -1,76 +1,36 @@
-"""A benchmark's result: what each row measured, or why it could not, with what it needs to be read later."""
+"""A benchmark's result: what each row measured, or why it could not, with what it needs to be read later.
+
+``result.schema.json`` beside this file is the published form of it; tests hold the two together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
-from quillrt.runtime.trt_layers import LayerTime
+from .measured import Measured
 
-SCHEMA = 1
-HOST_BOUND = 0.8  # trtexec's rule: above this share of the computing time the enqueue holds the GPU up
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How a row's logits compare with those of the run's first row on the same images.
-
-    Attributes:
-        reference: that row's name.
-        images: how many images.
-        same_label: share of images with the same label.
-        max_difference: largest absolute difference of a logit.
-        relative_error: ‖logits − reference‖ over ‖reference − its mean over the images‖, so that a backend which
-            answers the same to every image is about 1 and not nearly right; over 1 where the reference is constant.
-    """
-
-    reference: str
-    images: int
-    same_label: float
-    max_difference: float
-    relative_error: float
+SCHEMA_VERSION = 2
+VERDICTS = ("baseline", "faster", "slower", "equal", "too noisy", "wrong", "not run", "not judged")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of one contestant at one batch size; latencies are from host memory to host memory.
+class Ratio:
+    """How many times as fast one row is as another, by the scenario's metric, paired by round.
 
     Attributes:
-        open_ms: import of the library and load of the model.
-        first_query_ms: first query at this batch size; torch.compile compiles in it.
-        queries: how many, over all rounds.
-        wall_s: from first to last query, summed over the rounds.
-        images_per_second: queries x batch / wall time.
-        median_ms: median of the rounds' medians.
-        round_medians_ms: how far the rounds lie apart.
-        percentiles_ms: nearest rank over all rounds, only those that so many queries can bear.
-        agreement: with the run's first row.
-        device_ms: median copies, computation and enqueue by device events, where there is a device.
-        layers: what each layer takes of a query, where that was asked for and the library tells.
-        no_layers: why it does not.
-        latencies_ns: every query, by round.
+        ratio: median of the rounds' ratios; above 1 is faster.
+        low: lower end of the bootstrap's 95 % interval.
+        high: its upper end.
+        rounds: how many pairs.
     """
 
-    open_ms: float
-    first_query_ms: float
-    queries: int
-    wall_s: float
-    images_per_second: float
-    median_ms: float
-    round_medians_ms: tuple[float, ...]
-    percentiles_ms: Mapping[str, float]
-    agreement: Agreement
-    device_ms: Mapping[str, float] | None
-    latencies_ns: tuple[tuple[int, ...], ...]
-    layers: tuple[LayerTime, ...] = ()
-    no_layers: str | None = None
-
-    @property
-    def host_bound(self) -> bool:
-        """Whether submitting the work takes so long that the GPU waits for it."""
-        times = self.device_ms
-        return times is not None and times["enqueue_ms"] > HOST_BOUND * times["compute_ms"]
+    ratio: float
+    low: float
+    high: float
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -78,13 +38,16 @@ class Row:
     """One contestant at one batch size: what was measured, or the reason why nothing was.
 
     Attributes:
-        backend: as in ``contestants.NAMES``.
+        backend: as in ``contestants.NAMES``, or one of ``peers.PEERS``.
         precision: number format; ``None`` where there is no model.
         batch: images in a query.
         reason: why it did not run.
         measured: what was measured.
-        speedup: by the reference row's name, how many times as fast as that row at this batch size, by medians.
+        speedup: by the other row's name, how many times as fast as that row at this batch size.
         variant: options that tell it from the other rows of its backend and precision.
+        kind: ``backend``, or ``peer`` for another's way to measure, which never wins.
+        verdict: one of ``VERDICTS``, against the run's baseline.
+        why: what the verdict rests on, in a line.
     """
 
     backend: str
@@ -92,8 +55,11 @@ class Row:
     batch: int
     reason: str | None = None
     measured: Measured | None = None
-    speedup: Mapping[str, float] = field(default_factory=dict)
+    speedup: Mapping[str, Ratio] = field(default_factory=dict)
     variant: str = ""
+    kind: str = "backend"
+    verdict: str = "not judged"
+    why: str = ""
 
     @property
     def name(self) -> str:
@@ -102,24 +68,120 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Winner:
+    """The fastest row of a batch size, if it can be told.
+
+    Attributes:
+        batch: images in a query.
+        name: the row's; ``None`` where no row can be said to be the fastest.
+        tied: rows that cannot be told from it, the fastest by its figure first.
+        why: in a line.
+    """
+
+    batch: int
+    name: str | None
+    tied: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Our figure beside a peer's for the same model, batch and threads.
+
+    Attributes:
+        batch: images in a query.
+        peer: the peer row's name.
+        ours: the name of our row.
+        difference: our median over the peer's, minus 1, paired by round.
+        bounds: the bootstrap's 95 % interval of it; ``None`` of one round.
+        allowed: how large a difference needs no explanation.
+        why: what explains a larger one, or that nothing has to.
+    """
+
+    batch: int
+    peer: str
+    ours: str
+    difference: float
+    bounds: tuple[float, float] | None
+    allowed: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The images that queries go through in turn.
+
+    Attributes:
+        source: what they are called, such as ``mnist test``.
+        images: in the rotation.
+        distinct: real images among them; the others are these, each copy a little dimmer, so that none is there twice.
+        bytes: of the rotation, as the network takes it.
+        l3_bytes: of the largest cache, as sysfs tells; ``None`` where it does not.
+    """
+
+    source: str
+    images: int
+    distinct: int
+    bytes: int
+    l3_bytes: int | None
+
+    @property
+    def larger_than_l3(self) -> bool | None:
+        """No cache holds it; ``None`` where the cache is not known."""
+        return None if self.l3_bytes is None else self.bytes > self.l3_bytes
+
+
+@dataclass(frozen=True)
 class Result:
     """A whole run.
 
     Attributes:
-        settings: how it was measured: batches, seconds, rounds, threads, images, where they came from.
-        environment: the machine, as ``environment.describe`` tells it.
+        settings: how it was measured: ``Settings`` and what the rows were made of.
+        environment: the machine at start and end, as ``environment.describe`` tells it.
         rows: by batch size, in the contestants' order.
+        rotation: the images.
+        baseline: by batch size, the row that verdicts are against.
+        winners: by batch size.
+        beside: our figures beside the peers'.
+        warnings: what of the machine's state makes these figures doubtful.
+        model: name of what was measured, and its sha256.
     """
 
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     rows: tuple[Row, ...]
+    rotation: Rotation
+    baseline: Mapping[int, str] = field(default_factory=dict)
+    winners: tuple[Winner, ...] = ()
+    beside: tuple[Beside, ...] = ()
+    warnings: tuple[str, ...] = ()
+    model: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self, *, raw: bool = True) -> dict[str, Any]:
         """Return plain JSON values; without ``raw`` the single latencies are left out."""
-        data = {"schema": SCHEMA, **asdict(self)}
-        if not raw:
-            for row in data["rows"]:
-                if row["measured"]:
-                    del row["measured"]["latencies_ns"]
+        data = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        data["baseline"] = {str(batch): name for batch, name in self.baseline.items()}
+        data["rotation"]["larger_than_l3"] = self.rotation.larger_than_l3
+        for row, found in zip(data["rows"], self.rows, strict=True):
+            row["name"] = found.name
+            if found.measured is not None:
+                _add_derived(row["measured"], found.measured)
+                if not raw:
+                    for each in row["measured"]["rounds"]:
+                        del each["latencies_ns"]
         return data
+
+
+def _add_derived(data: dict[str, Any], measured: Measured) -> None:
+    """Add what readers would otherwise have to compute by rules of ours."""
+    if measured.agreement is not None:
+        data["agreement"]["within"] = measured.agreement.within
+    if measured.accuracy is not None:
+        data["accuracy"]["accuracy"] = measured.accuracy.right / measured.accuracy.images
+        data["accuracy"]["drop_points"] = measured.accuracy.drop_points
+    data["round_spread"] = spread(measured.round_medians_ms)
+
+
+def spread(values: tuple[float, ...]) -> float:
+    """Return (largest − smallest) / median."""
+    return (max(values) - min(values)) / median(values)

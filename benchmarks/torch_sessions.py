@@ -31,6 +31,8 @@ class EagerSession(Session):
     """The network as it was trained, in eager mode; on ``cuda`` both copies are part of ``run``.
 
     FP32 means FP32: TF32, cuDNN's default for convolutions, is on only in the precision of that name.
+    Its options: ``memory_format=channels_last`` for weights and images, and ``autocast=bfloat16``: weights stay in
+    FP32, and convolutions and products compute in bfloat16.
     """
 
     def __init__(
@@ -50,8 +52,12 @@ class EagerSession(Session):
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self._device = torch.device(device, options.device if device == "cuda" else 0)
-        self._type = getattr(torch, _HALVES.get(precision, "float32"))
-        self._network: Any = self._prepared(checkpoint.module().to(self._device, self._type), options)
+        self._autocast = "autocast" in options.provider_options
+        self._type = getattr(torch, "float32" if self._autocast else _HALVES.get(precision, "float32"))
+        channels_last = options.provider_options.get("memory_format") == "channels_last"
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        network = checkpoint.module().to(self._device, self._type)
+        self._network: Any = self._prepared(network.to(memory_format=self._format), options)
         self._spec = checkpoint.spec
 
     def _prepared(self, network: Any, options: SessionOptions) -> Any:
@@ -66,8 +72,9 @@ class EagerSession(Session):
         import torch
 
         self._spec.input.check(batch)
-        with torch.inference_mode():
-            images = torch.from_numpy(batch).to(self._device).to(self._type)  # converted where it is to compute
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            images = torch.from_numpy(batch).to(self._device)
+            images = images.to(self._type, memory_format=self._format)  # converted where it is to compute
             logits: NDArray[np.float32] = self._network(images).float().cpu().numpy()
         return logits
 
@@ -155,7 +162,21 @@ TORCH_BACKENDS = {
 }
 CUDA_GRAPHS = ("eager-cuda",)  # torch.compile makes its own in the mode reduce-overhead
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-OPTIONS = {"torch-compile": {"mode": _MODES}, "torch-compile-cuda": {"mode": _MODES}}
+_EAGER = {"memory_format": ("contiguous", "channels_last"), "autocast": ("bfloat16",)}
+OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    name: {**_EAGER, "mode": _MODES} if session is CompileSession else _EAGER
+    for name, (session, _) in TORCH_BACKENDS.items()
+}
+
+
+def fits(precision: str | None, options: Mapping[str, str]) -> bool:
+    """Tell whether a row of this precision may have ``options`` besides: autocast begins with FP32 weights."""
+    return "autocast" not in options or precision == Precision.FP32
+
+
+def computed_in(precision: str | None, options: Mapping[str, str]) -> str | None:
+    """Return the precision that a row of ``precision`` computes in with ``options`` besides."""
+    return Precision.BF16.value if "autocast" in options else precision
 
 
 def check_options(name: str, options: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -252,6 +253,15 @@ def option_pairs(pairs: list[str] | None) -> list[tuple[str, str]]:
         if not (key and sign):
             raise ConfigError(f"expected KEY=VALUE, found {key + sign + value!r}; such as enable_cuda_graph=1")
     return [(key, value) for key, _, value in found]
+
+
+def variant_options(texts: list[str] | None) -> list[dict[str, str]]:
+    """Return the options of each ``KEY=VALUE`` or ``KEY=VALUE,KEY=VALUE``; a value may hold commas of its own.
+
+    Raises:
+        ConfigError: one is no such pair.
+    """
+    return [dict(option_pairs(re.split(r",(?=\w+=)", text))) for text in texts or ()]
 
 
 def cache_of(cached: bool) -> Cache:

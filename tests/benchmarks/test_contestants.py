@@ -1,4 +1,6 @@
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,11 +13,14 @@ from quillrt.benchmarks.contestants import (
     by_batch,
     graphed,
     only,
+    rebuilt,
+    takes,
     torch_contestants,
     tuned,
 )
 from quillrt.runtime import select
 from quillrt.runtime.backends import BACKENDS
+from quillrt.runtime.build_options import BuildOptions, Profile
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for
 from quillrt.runtime.device import Device, Gpu
@@ -126,7 +131,7 @@ def test_options_reach_the_session_of_their_backend_and_no_other(monkeypatch, bu
     cuda = Contestant("onnxruntime-cuda", "fp32", bundle.manifest.model, b"fp32")
     cpu = Contestant("onnxruntime-cpu", "fp32", bundle.manifest.model, b"fp32")
 
-    rows = tuned([cuda, cpu], {"prefer_nhwc": "1"}, [("io_binding", "0"), ("enable_cuda_graph", "1")])
+    rows = tuned([cuda, cpu], {"prefer_nhwc": "1"}, [{"io_binding": "0"}, {"enable_cuda_graph": "1"}])
     for row in rows:
         row.open(SessionOptions(threads=3))
 
@@ -148,7 +153,7 @@ def test_options_reach_the_session_of_their_backend_and_no_other(monkeypatch, bu
 def test_a_variant_is_a_row_of_the_backends_that_know_it(bundle):
     cuda = Contestant("onnxruntime-cuda", "fp32", bundle.manifest.model, b"fp32")
     compiled = Contestant("torch-compile", "fp32", bundle.manifest.model, Path("c"))
-    rows = tuned([compiled, cuda], {"prefer_nhwc": "1"}, [("mode", "max-autotune"), ("io_binding", "0")])
+    rows = tuned([compiled, cuda], {"prefer_nhwc": "1"}, [{"mode": "max-autotune"}, {"io_binding": "0"}])
     assert [(row.name, dict(row.options)) for row in rows] == [
         ("torch-compile fp32", {}),
         ("torch-compile fp32 mode=max-autotune", {"mode": "max-autotune"}),
@@ -156,9 +161,48 @@ def test_a_variant_is_a_row_of_the_backends_that_know_it(bundle):
         ("onnxruntime-cuda fp32 io_binding=0", {"prefer_nhwc": "1", "io_binding": "0"}),
     ]
     with pytest.raises(ConfigError, match=r"expected mode of torch-compile to be one of default, .*found 'fast'"):
-        tuned([compiled, cuda], {}, [("mode", "fast")])
+        tuned([compiled, cuda], {}, [{"mode": "fast"}])
     with pytest.raises(ConfigError, match=r"a backend that takes mode, found eager; add --backend torch-compile or"):
         tuned([Contestant("eager", "fp32", bundle.manifest.model)], {"mode": "default"}, [])
+
+
+def test_options_may_come_together_and_autocast_is_bfloat16_of_fp32_weights(bundle):
+    spec = bundle.manifest.model
+    rows = [Contestant(name, p, spec, Path("c")) for name in ("eager", "torch-compile") for p in ("fp32", "fp16")]
+    together = {"autocast": "bfloat16", "memory_format": "channels_last"}
+    found = tuned(rows, {}, [together, {"mode": "max-autotune", **together}])
+    assert [row.name for row in found if row not in rows] == [
+        "eager bf16 autocast=bfloat16,memory_format=channels_last",
+        "torch-compile bf16 autocast=bfloat16,memory_format=channels_last",
+        "torch-compile bf16 mode=max-autotune,autocast=bfloat16,memory_format=channels_last",
+    ]
+    assert takes("torch-compile", {"mode": "default"})
+    assert not takes("eager", {"mode": "default", **together})
+
+
+def test_an_engine_is_built_again_as_it_was_from_the_bundles_graph(monkeypatch, quadrants):
+    """The builder stands in; what it is given is the graph, and the options that the engine's entry tells."""
+    options = BuildOptions(profiles=(Profile((1,), (2,), (4,)),), tf32=True)
+    facts = {"tensorrt": "10.3.0", "options": options.changed, "seconds": 12.5}
+    files = [
+        entry_for(b"graph", "fp32.onnx", "onnx", precision=Precision.FP32, typed_for=("tensorrt",)),
+        entry_for(b"first", "e", "engine", precision=Precision.TF32, backends=("tensorrt",), built_for=facts),
+    ]
+    # What a bundle keeps is JSON: tuples come back as lists.
+    entries = tuple(replace(e, built_for=json.loads(json.dumps(e.built_for))) for e, _ in files)
+    bundle = Bundle(Path("m.quill"), Manifest(quadrants.spec, {}, entries), {e.path: d for e, d in files}, "")
+    monkeypatch.setattr(select, "why_unavailable", lambda backend, device: None)
+    monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version="10.3.0"))
+    (row,) = only(bundle_contestants(bundle), ["tensorrt"])
+    assert (row.model, row.build_s) == (b"first", 12.5)
+    monkeypatch.setattr(
+        "quillrt.benchmarks.contestants.build_engine",
+        lambda *given, device: SimpleNamespace(engine=repr((*given, device)).encode(), seconds=3.0),
+    )
+    again, seconds = rebuilt(row, 1)
+    assert (again.model, seconds) == (repr((b"graph", "tensorrt", options, 1)).encode(), 3.0)
+    cpu = Contestant("onnxruntime-cpu", "fp32", quadrants.spec, b"graph")
+    assert rebuilt(cpu) == (cpu, None)
 
 
 def test_cuda_graphs_are_one_more_row_of_whoever_makes_them(monkeypatch, bundle):
@@ -186,7 +230,7 @@ def test_onnxruntimes_tensorrt_has_an_engine_and_a_cuda_graph_of_each_batch_size
     spec = bundle.manifest.model
     tensorrt = Contestant("onnxruntime-tensorrt", "fp16", spec, b"graph")
     cuda = Contestant("onnxruntime-cuda", "fp16", spec, b"graph")
-    rows = by_batch(graphed(tuned([tensorrt, cuda], {}, [("trt_cuda_graph_enable", "1")])), (1, 1024))
+    rows = by_batch(graphed(tuned([tensorrt, cuda], {}, [{"trt_cuda_graph_enable": "1"}])), (1, 1024))
     assert [(row.name, row.batch) for row in rows] == [
         ("onnxruntime-tensorrt fp16", 1),
         ("onnxruntime-tensorrt fp16", 1024),

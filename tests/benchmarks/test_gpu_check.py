@@ -3,14 +3,16 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from quillrt.benchmarks import gpu_check, gpu_matrix, gpu_verdict
+from quillrt.benchmarks.attempts import compare
 from quillrt.benchmarks.contestants import Contestant, torch_contestants
+from quillrt.benchmarks.deadline import LATE
 from quillrt.benchmarks.environment import describe
 from quillrt.benchmarks.gpu_check import Check, run_check
 from quillrt.benchmarks.gpu_kernel import PTX
@@ -20,7 +22,8 @@ from quillrt.benchmarks.gpu_steps import COPY_TIMES, Steps
 from quillrt.benchmarks.gpu_verdict import gpu_lacks, judge, self_test_lacks
 from quillrt.benchmarks.process import NoAnswer, Remote
 from quillrt.benchmarks.results import Result, Row
-from quillrt.benchmarks.running import LATE, Settings, compare, measure
+from quillrt.benchmarks.rotation import plan
+from quillrt.benchmarks.running import Settings, measure
 from quillrt.compile.layers import TOLERANCES
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for
@@ -44,7 +47,7 @@ def row(contestant, images, tmp_path):
 
 
 def with_logits(row, logits, reference, name="eager fp32"):
-    return replace(row, measured=replace(row.measured, agreement=compare(logits, reference, name)))
+    return replace(row, measured=replace(row.measured, agreement=compare(logits, reference, name, 0.1)))
 
 
 def test_rounding_passes_and_tf32_and_constant_answers_do_not(row):
@@ -78,7 +81,7 @@ def test_every_precision_has_its_tolerance():
 
 def test_a_self_test_lacks_each_step_or_row_that_failed(monkeypatch):
     formats, batches = ("fp32", "fp16", "int8"), (1, 64)
-    same = compare(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), "eager fp32")
+    same = compare(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), "eager fp32", 0.1)
     parity = [Verdict(f"onnxruntime-cpu {p}", batch, same, 0.1) for p in formats for batch in batches]
     built = [Step(f"tensorrt-rtx {p.value} engine", 1.0) for p in PRECISIONS]
     steps = [*built, Step("tensorrt fp32 engine", 1.0, reason="no GPU")]
@@ -372,10 +375,11 @@ def test_report_marks_what_is_wrong(row, tmp_path):
     layers = (LayerTime("conv", 0.25, "int8", ("conv1",)), LayerTime("head", 0.75, "fp32", ("fc",)))
     told = replace(row, measured=replace(row.measured, layers=layers))
     rows = [with_logits(told, reference, reference), with_logits(row, -reference, reference)]
-    facts = {"threads": 1, "images": 5, "source": "noise", "rounds": 2, "seconds": 1}
+    facts = {**asdict(Settings(seconds=1)), "images": 5, "source": "noise", "provider_options": {}}
+    rotation = plan(np.zeros((5, 1, 8, 8), np.float32), "noise")
     copied = {"bytes": 3136, "n": 100, **dict.fromkeys(COPY_TIMES, 0.5)}
     steps = (Step("images", 1.0, reason="no images"), Step("copies by pycuda", 1.0, [copied]))
-    outcome = Outcome(Result(facts, describe(), tuple(rows)), steps, tuple(judge(rows)))
+    outcome = Outcome(Result(facts, describe(), tuple(rows), rotation), steps, tuple(judge(rows)))
     write_outcome(outcome, tmp_path)
     text = (tmp_path / "result.md").read_text()
     assert [line.split("|")[-2].strip() for line in text.splitlines() if "| 0.0001 |" in line] == ["ok", "WRONG"]

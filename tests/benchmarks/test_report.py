@@ -1,14 +1,25 @@
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from PIL import Image
 
+from quillrt.benchmarks.comparing import judged
 from quillrt.benchmarks.contestants import Contestant
-from quillrt.benchmarks.environment import describe, hardware_line
-from quillrt.benchmarks.report import COLUMNS, cells, notes, to_markdown, write_report
-from quillrt.benchmarks.results import Result
+from quillrt.benchmarks.environment import describe, ended, hardware_line
+from quillrt.benchmarks.report import (
+    ANSWER_COLUMNS,
+    COLUMNS,
+    COST_COLUMNS,
+    cells,
+    cost_cells,
+    notes,
+    to_markdown,
+    write_report,
+)
+from quillrt.benchmarks.results import Beside, Result, Winner
+from quillrt.benchmarks.rotation import plan
 from quillrt.benchmarks.running import Settings, measure
 
 
@@ -17,8 +28,9 @@ def result(contestant, images, tmp_path):
     absent = Contestant("tensorrt", "fp16", contestant.spec, reason="no NVIDIA GPU: none | at all")
     settings = Settings(batches=(1, 8), seconds=0.05, rounds=2)
     rows = measure([contestant, absent, replace(absent, precision="fp32")], images, settings, tmp_path / "log.txt")
-    about = {"batches": [1, 8], "seconds": 0.05, "rounds": 2, "threads": 1, "images": 20, "source": "noise"}
-    return Result(about, describe(), rows)
+    about = {**asdict(settings), "preset": None, "images": 20, "source": "noise", "provider_options": {}}
+    rows, baseline, winners = judged(rows)
+    return Result(about, ended(describe()), rows, plan(images, "noise"), baseline, winners)
 
 
 def test_environment_tells_the_machine_and_no_paths_or_names():
@@ -79,21 +91,55 @@ def test_device_times_stand_under_the_table(result):
     assert page.endswith("| onnxruntime-cpu fp32 | 1 | 0.1250 | 1.0000 | 0.2500 | 0.5000 |\n")
 
 
+def test_what_makes_the_figures_doubtful_stands_at_the_head(result):
+    page = to_markdown(replace(result, warnings=("runs on battery",)), "T")
+    assert page.splitlines()[2] == "- **Warning: runs on battery.**"
+
+
+def test_wrong_answers_and_a_race_without_a_winner_are_said(result):
+    first = replace(result.rows[0], verdict="wrong", why="answers differ")
+    tied = Winner(1, None, ("a fp32", "b int8"), "the rounds differ too much")
+    beside = Beside(
+        1, "onnxruntime-loop fp32", "onnxruntime-cpu fp32", 0.021, (0.0, 0.04), 0.05, "within what is allowed"
+    )
+    found = replace(result, rows=(first,), winners=(tied,), beside=(beside,))
+    assert cells(found.rows)[0][-1] == "WRONG"
+    page = to_markdown(found, "T")
+    for line in (
+        "WRONG: onnxruntime-cpu fp32, batch 1: answers differ",
+        "fastest at batch 1: cannot be told: a fp32, b int8 (the rounds differ too much)",
+        "onnxruntime-cpu fp32 beside onnxruntime-loop fp32, batch 1: +2.1%, 5% allowed (within what is allowed)",
+    ):
+        assert f"- {line}\n" in page
+
+
+def test_costs_that_nobody_tells_are_dashes_with_their_reason(result):
+    cost = result.rows[0].measured.cost
+    assert cost.peak_rss_bytes > 2**20
+    assert cost.artifact_bytes > 0
+    nothing = {name for name, value in asdict(cost).items() if value is None}
+    assert nothing == set(cost.absent)
+    line = dict(zip(COST_COLUMNS, cost_cells(result.rows)[0], strict=True))
+    assert (line["GPU MB"], line["build s"]) == ("–", "–")
+    assert line["peak MB"] != "–"
+
+
 def test_report_files(result, tmp_path):
     paths = write_report(result, tmp_path / "new" / "folder", "Latency of a thing")
     assert {path.name for path in paths.values()} == {"result.json", "result.md", "latency.png"}
 
     data = json.loads(paths["json"].read_text())
-    assert data["schema"] == 1
+    assert data["schema_version"] == 2
     assert data["rows"][1]["reason"] == "no NVIDIA GPU: none | at all"
     assert data["rows"][1]["measured"] is None
     measured = data["rows"][0]["measured"]
-    assert sum(map(len, measured["latencies_ns"])) == measured["queries"]
+    assert sum(len(each["latencies_ns"]) for each in measured["rounds"]) == measured["queries"]
 
     text = paths["markdown"].read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]
     # Pipes in cells are escaped: every line has the same number of cells.
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(COLUMNS) + 1}
+    widths = {len(re.findall(r"(?<!\\)\|", line)) - 1 for line in table}
+    assert widths == {len(COLUMNS), len(ANSWER_COLUMNS), len(COST_COLUMNS)}
     assert "\n- not run here: tensorrt fp16; tensorrt fp32: no NVIDIA GPU: none | at all\n" in text
     assert hardware_line(result.environment) in text
     assert "CPU threads per query: 1" in text

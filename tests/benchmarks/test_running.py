@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from quillrt.benchmarks import running
+from quillrt.benchmarks import deadline
+from quillrt.benchmarks.attempts import compare
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.process import NoAnswer, Remote
-from quillrt.benchmarks.running import Settings, attempts_of, compare, measure, rows_of, with_speedups
-from quillrt.benchmarks.worker import Bench, batches
+from quillrt.benchmarks.rotation import laid_out
+from quillrt.benchmarks.running import Settings, attempts_of, measure, rows_of
+from quillrt.benchmarks.worker import Bench, Queries
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
 from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.trt_lane import Timing
@@ -25,23 +27,28 @@ def log(tmp_path):
 
 @pytest.fixture
 def worker(contestant, images, log):
-    with Remote("quillrt.benchmarks.worker:Bench", log, contestant.name, threads=1) as worker:
-        assert worker.ask(60, "open", contestant, images, SessionOptions(threads=1)) > 0
+    with (
+        laid_out(images, 50) as files,
+        Remote("quillrt.benchmarks.worker:Bench", log, contestant.name, threads=1) as worker,
+    ):
+        load_ms, build_s = worker.ask(60, "open", contestant, files, SessionOptions(threads=1), 0)
+        assert load_ms > 0
+        assert build_s is None
         yield worker
 
 
 def test_worker_answers_as_numpy_does(worker, images, quadrants):
-    first_ms, logits = worker.ask(30, "check", 8)
-    np.testing.assert_allclose(logits, quadrants.logits(images[:16]), rtol=1e-5, atol=1e-6)
+    first_ms, logits = worker.ask(30, "check", 8, 100)
+    np.testing.assert_allclose(logits, quadrants.logits(images), rtol=1e-5, atol=1e-6)
     assert first_ms > 0
 
 
 def test_a_round_lasts_its_time_and_holds_its_queries(worker):
-    latencies, wall_ns = worker.ask(30, "round", 1, 0.2, 3)
-    assert wall_ns >= 0.2e9
-    assert 0 < sum(latencies) <= wall_ns
-    latencies, _ = worker.ask(30, "round", 1, 0.0, 7)
-    assert len(latencies) == 7
+    ran = worker.ask(30, "round", 1, 0.2, 3)
+    assert ran.wall_ns >= 0.2e9
+    assert 0 < ran.latencies_ns.sum() <= ran.wall_ns
+    assert ran.median_ms == np.median(ran.latencies_ns) / 1e6
+    assert worker.ask(30, "round", 1, 0.0, 7).queries == 7
 
 
 def test_an_error_over_there_is_a_reason_and_not_the_end(worker):
@@ -55,7 +62,7 @@ def test_a_killed_worker_has_its_signal_as_reason_for_good(worker):
     os.kill(worker._process.pid, signal.SIGKILL)
     for _ in range(2):
         with pytest.raises(BackendUnavailable, match="SIGKILL"):
-            worker.ask(30, "check", 1)
+            worker.ask(30, "check", 1, 100)
 
 
 def test_a_worker_that_hangs_is_given_up_and_ended(worker):
@@ -83,12 +90,11 @@ def test_every_row_is_measured_or_has_its_reason(contestant, images, log):
     assert row.measured.agreement.reference == "onnxruntime-cpu fp32"
     assert row.measured.agreement.same_label == 1
     assert row.measured.agreement.max_difference == 0
-    assert row.measured.agreement.images == 16
-    assert [len(latencies) >= 32 for latencies in row.measured.latencies_ns] == [True, True]
-    assert row.measured.queries == sum(map(len, row.measured.latencies_ns))
+    assert row.measured.agreement.images == 20
+    assert [len(each.latencies_ns) >= 32 for each in row.measured.rounds] == [True, True]
+    assert row.measured.queries == sum(len(each.latencies_ns) for each in row.measured.rounds)
     assert row.measured.images_per_second == pytest.approx(row.measured.queries * 8 / row.measured.wall_s)
     assert row.measured.wall_s >= 0.1
-    assert row.speedup["onnxruntime-cpu fp32"] == rows[5].measured.median_ms / row.measured.median_ms
     assert "== onnxruntime-cpu fp32" in log.read_text()
 
 
@@ -104,8 +110,10 @@ def test_a_contestant_of_one_batch_size_has_a_row_at_that_alone(contestant, imag
 def test_a_crash_in_the_middle_ends_its_own_rows_only(contestant, images, log):
     def crashing(items, label, total=None):
         for item in items:
-            if label == "batch 1" and item.entrant.contestant.precision == "fp16" and item.reason is None:
-                os.kill(item.entrant.remote._process.pid, signal.SIGSEGV)
+            if label == "batch 1":
+                _, attempt = item
+                if attempt.contestant.precision == "fp16" and attempt.reason is None:
+                    os.kill(attempt._remote._process.pid, signal.SIGSEGV)
             yield item
 
     rows = measure([replace(contestant, precision="fp16"), contestant], images, QUICK, log, crashing)
@@ -125,7 +133,7 @@ def test_what_is_left_when_the_time_is_up_says_so(contestant, images, log):
 
     clock = [0.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "monotonic", lambda: clock[0])
+        patch.setattr(deadline, "monotonic", lambda: clock[0])
         one, eight = measure([contestant], images, settings, log, slow)
         (late, _) = measure([contestant], images, replace(settings, whole_s=-1.0), log)
     assert one.measured is not None
@@ -142,27 +150,26 @@ def test_no_answer_is_waited_for_much_longer_than_the_time_there_is(contestant, 
         self._lose(f"no answer to {name!r}", NoAnswer)
 
     clock = [100.0]
-    monkeypatch.setattr(running, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(deadline, "monotonic", lambda: clock[0])
     monkeypatch.setattr(Remote, "ask", hang)
     rows = measure([contestant, contestant], images, replace(QUICK, whole_s=50.0), log)
-    assert waited == [("open", 25.0 + running.LAST_S)]
+    assert waited == [("open", 25.0 + deadline.LAST_S)]
     assert {row.reason for row in rows[::2]} == {
-        f"{running.LATE} in its turn: no answer to 'open'; log.txt has what it printed"
+        f"{deadline.LATE} in its turn: no answer to 'open'; log.txt has what it printed"
     }
-    assert {row.reason for row in rows[1::2]} == {f"{running.LATE} before its turn"}
+    assert {row.reason for row in rows[1::2]} == {f"{deadline.LATE} before its turn"}
     waited.clear()
     measure([contestant], images, replace(QUICK, whole_s=10_000.0), log)
     measure([contestant], images, QUICK, log)
-    assert waited == [("open", running.PATIENCE_S)] * 2
+    assert waited == [("open", deadline.PATIENCE_S)] * 2
 
 
 def test_rows_measured_later_are_compared_with_those_before(contestant, images, log):
     first = attempts_of([contestant], images, QUICK, log)
     rows = rows_of(attempts_of([replace(contestant, precision="int8")], images, QUICK, log), first)
     assert [(row.name, row.batch) for row in rows] == [("onnxruntime-cpu int8", 1), ("onnxruntime-cpu int8", 8)]
-    for row, before in zip(rows, rows_of(first), strict=True):
+    for row in rows:
         assert (row.measured.agreement.reference, row.measured.agreement.same_label) == ("onnxruntime-cpu fp32", 1)
-        assert row.speedup == {"onnxruntime-cpu fp32": before.measured.median_ms / row.measured.median_ms}
 
 
 def test_a_model_that_takes_one_batch_size_only_fails_at_the_others(contestant, images, log):
@@ -178,10 +185,12 @@ def test_a_model_that_takes_one_batch_size_only_fails_at_the_others(contestant, 
 
 def test_a_wrong_backend_is_visible():
     reference = np.array([[0, 1], [0, 3], [4, 2]], np.float32)
-    same = compare(reference, reference, "r")
+    same = compare(reference, reference, "r", 0.2)
     assert (same.same_label, same.max_difference, same.relative_error) == (1, 0, 0)
+    assert (same.reference, same.tolerance, same.within) == ("r", 0.2, True)
     # A backend that answers with the mean of the right answers knows nothing of the images.
-    mean = compare(np.broadcast_to(reference.mean(axis=0), (3, 2)), reference, "r")
+    mean = compare(np.broadcast_to(reference.mean(axis=0), (3, 2)), reference, "r", 0.2)
+    assert not mean.within
     assert mean.relative_error == pytest.approx(1)
     assert mean.same_label == pytest.approx(2 / 3)
     assert mean.max_difference == pytest.approx(8 / 3)
@@ -201,24 +210,9 @@ def test_logits_that_are_not_finite_are_no_result(contestant, images, log):
 
 def test_batches_are_whole_and_rotate():
     images = np.arange(10, dtype=np.float32).reshape(10, 1, 1, 1)
-    assert [batch.ravel().tolist() for batch in batches(images, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert [batch.ravel().tolist() for batch in batches(images[:2], 5)] == [[0, 1, 0, 1, 0]]
-
-
-def test_speedups_are_ratios_of_medians(contestant, images, log):
-    (row,) = measure([contestant], images, Settings(batches=(1,), seconds=0.02, rounds=2), log)
-
-    def lasting(median_ms, **names):
-        return replace(row, measured=replace(row.measured, median_ms=median_ms), **names)
-
-    missing = replace(row, precision="fp16", measured=None, speedup={})
-    rows = with_speedups([lasting(3.0, backend="eager"), lasting(1.5), lasting(0.5, precision="int8"), missing])
-    assert [row.speedup for row in rows] == [
-        {"eager fp32": 1.0, "onnxruntime-cpu fp32": 0.5},
-        {"eager fp32": 2.0, "onnxruntime-cpu fp32": 1.0},
-        {"eager fp32": 6.0, "onnxruntime-cpu fp32": 3.0},
-        {},
-    ]
+    queries, few = Queries(images, 4), Queries(images[:2], 5)
+    assert [queries[turn].ravel().tolist() for turn in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
+    assert few[1].ravel().tolist() == [0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 0.0])
@@ -232,6 +226,6 @@ def test_a_time_that_is_none_is_refused(seconds):
 )
 def test_a_row_of_cuda_graphs_has_no_device_times_of_queries_without(backend, graphs, told):
     bench = Bench()
-    bench._images, bench._backend, bench._graphed = np.zeros((4, 1, 4, 4), np.float32), backend, graphs
+    bench._rotation, bench._backend, bench._graphed = np.zeros((4, 1, 4, 4), np.float32), backend, graphs
     bench._session = SimpleNamespace(run_timed=lambda images: (None, Timing(0.1, 0.01, 0.1, 0.5)))
     assert (bench.device_ms(2) is not None) is told

@@ -206,3 +206,35 @@ def test_by_name(checkpoint, batch, tmp_path):
         open_torch_session("lazy", path)
     with pytest.raises(CheckpointError):
         open_torch_session("eager", tmp_path / "none.safetensors")
+
+
+def test_channels_last_changes_the_layout_and_no_answer(checkpoint, batch):
+    options = SessionOptions(threads=1, provider_options={"memory_format": "channels_last"})
+    with EagerSession(checkpoint, options) as session:
+        convolution = next(each for each in session._network.modules() if isinstance(each, torch.nn.Conv2d))
+        # One input channel lies the same either way: only a weight with more of them shows the layout.
+        deep = [each.weight for each in session._network.modules() if isinstance(each, torch.nn.Conv2d)][-1]
+        assert deep.is_contiguous(memory_format=torch.channels_last)
+        assert convolution.weight.dtype == torch.float32
+        np.testing.assert_allclose(session.run(batch), expected(checkpoint, batch), rtol=1e-4, atol=1e-5)
+
+
+def test_autocast_computes_in_bfloat16_with_weights_in_fp32(checkpoint, batch):
+    seen = []
+    options = SessionOptions(threads=1, provider_options={"autocast": "bfloat16"})
+    with EagerSession(checkpoint, options, precision=Precision.BF16) as session:
+        layer = next(each for each in session._network.modules() if isinstance(each, torch.nn.Conv2d))
+        layer.register_forward_hook(lambda module, inputs, output: seen.append((module.weight.dtype, output.dtype)))
+        found = session.run(batch)
+    assert seen == [(torch.float32, torch.bfloat16)]
+    assert found.dtype == np.float32
+    exact = expected(checkpoint, batch)
+    assert 0 < np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize(("key", "value"), [("memory_format", "channels_first"), ("autocast", "float16")])
+def test_an_option_of_eager_with_another_value_is_refused(checkpoint, tmp_path, key, value):
+    path = tmp_path / "network.safetensors"
+    save_checkpoint(path, checkpoint)
+    with pytest.raises(ConfigError, match=f"expected {key} of eager to be one of"):
+        open_torch_session("eager", path, SessionOptions(provider_options={key: value}))

@@ -1,12 +1,15 @@
 import importlib.util
 import json
 import sys
+from importlib.resources import files
 
 import pytest
 
 
 @pytest.fixture
-def bench(quillrt, quadrants_bundle, tmp_path):
+def bench(quillrt, quadrants_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("quillrt.benchmarks.rotation.last_cache_bytes", lambda: None)  # a smaller rotation will do
+
     def bench(*options, bundle=quadrants_bundle):
         return quillrt("bench", bundle, "--output", tmp_path / "out", "--seconds", 0.02, "--quiet", *options)
 
@@ -25,6 +28,69 @@ def test_json_on_stdout_and_the_report_in_the_folder(bench, tmp_path):
     assert result["settings"]["source"] == "digits test"
     files = {"result.json", "result.md", "latency.png", "log.txt", "config.toml"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == files
+
+
+def test_every_scenarios_result_has_the_published_form(bench, tmp_path):
+    jsonschema = pytest.importorskip("jsonschema", reason="needs the package jsonschema, out of the extra dev")
+    schema = json.loads((files("quillrt.benchmarks") / "result.schema.json").read_text(encoding="utf-8"))
+    common = ("--backend", "onnxruntime-cpu", "--backend", "eager", "--rounds", 2)
+    for options, batch in (
+        (("--batch", 2, "--peer", "onnxruntime-loop", "--layers", "--builds", 2), 2),
+        (("--scenario", "multi-stream"), 8),
+        (("--scenario", "offline", "--preset", "quick"), 64),
+        (("--scenario", "server", "--latency-bound-ms", 1000), 1),
+    ):
+        code, out, err = bench(*common, *options)
+        assert (code, err) == (0, "")
+        assert "fastest at batch" in out
+        result = json.loads((tmp_path / "out" / "result.json").read_text())
+        jsonschema.validate(result, schema)
+        row = next(row for row in result["rows"] if row["backend"] == "onnxruntime-cpu")
+        assert row["batch"] == batch
+        assert row["verdict"] == "baseline"
+        assert row["measured"]["accuracy"] is None  # of digits, a net of quadrants knows no labels
+        assert any("no accuracy: digits test has no labels out of nw ne sw se" in line for line in result["warnings"])
+    assert row["measured"]["served"]
+    assert bench(*common, "--json")[1].count("latencies_ns") == 0
+
+
+def test_a_preset_chooses_and_options_go_before_it(bench, tmp_path):
+    code, _, _ = bench("--preset", "full", "--backend", "onnxruntime-cpu", "--rounds", 2, "--images", 5, "--batch", 1)
+    assert code == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    settings = result["settings"]
+    assert (settings["preset"], settings["rounds"], settings["images"], settings["seconds"]) == ("full", 2, 5, 0.02)
+    assert [row["name"] for row in result["rows"]] == ["onnxruntime-cpu fp32", "onnxruntime-loop fp32"]
+    assert len(result["beside"]) == 1
+
+
+def test_the_full_preset_has_pytorch_done_right(bench, tmp_path):
+    options = ("--backend", "eager", "--backend", "torch-compile", "--backend", "onnxruntime-cpu", "--images", 2)
+    bench("--preset", "full", *options, "--batch", 1, "--rounds", 1)
+    rows = json.loads((tmp_path / "out" / "result.json").read_text())["rows"]
+    assert [row["name"] for row in rows if row["kind"] == "backend"] == [
+        "eager fp32",
+        "eager fp32 memory_format=channels_last",
+        "eager bf16 autocast=bfloat16",
+        "eager bf16 memory_format=channels_last,autocast=bfloat16",
+        "torch-compile fp32",
+        "torch-compile fp32 memory_format=channels_last",
+        "torch-compile bf16 autocast=bfloat16",
+        "torch-compile bf16 memory_format=channels_last,autocast=bfloat16",
+        "torch-compile fp32 mode=reduce-overhead",
+        "torch-compile fp32 mode=max-autotune",
+        "torch-compile bf16 mode=max-autotune,memory_format=channels_last,autocast=bfloat16",
+        "onnxruntime-cpu fp32",
+    ]
+
+
+def test_the_gpu_preset_has_gpus_and_their_references(bench, tmp_path):
+    code, _, _ = bench("--preset", "gpu", "--batch", 1, "--rounds", 1, "--images", 2)
+    assert code == 0
+    rows = json.loads((tmp_path / "out" / "result.json").read_text())["rows"]
+    backends = {row["backend"] for row in rows}
+    assert {"eager-cuda", "torch-compile-cuda", "tensorrt", "eager", "onnxruntime-cpu"} <= backends
+    assert "openvino" not in backends
 
 
 def test_the_table_names_every_backend_and_the_machine(bench):
@@ -83,6 +149,15 @@ def test_on_a_device_without_scikit_learn_the_report_says_what_it_ran(bench, mon
     [
         (["--backend", "abacus"], "abacus", "onnxruntime-cpu"),
         (["--dataset", "runes"], "runes", "digits"),
+        (["--preset", "slow"], "slow", "quick"),
+        (["--scenario", "burst"], "burst", "single-stream"),
+        (["--scenario", "server"], "none", "--latency-bound-ms"),
+        (["--latency-bound-ms", "5"], "single-stream", "server"),
+        (["--scenario", "server", "--latency-bound-ms", "0"], "0", "above 0 ms"),
+        (["--scenario", "server", "--latency-bound-ms", "5", "--peer", "onnxruntime-loop"], "peer", "leave it out"),
+        (["--peer", "abacus"], "abacus", "onnxruntime-loop"),
+        (["--rounds", "2", "--builds", "3"], "3", "1 to 2 builds"),
+        (["--variant", "mode=default,graph"], "graph", "mode"),
         (["--part", "exam"], "exam", "validation"),
         (["--checkpoint", "none.safetensors", "--backend", "openvino"], "none.safetensors", "checkpoint"),
         (["--backend", "openvino", "--provider-option", "io_binding=0"], "io_binding", "onnxruntime-cuda"),

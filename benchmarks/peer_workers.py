@@ -1,0 +1,212 @@
+"""The workers of peers: a bare loop around onnxruntime, and programs that measure by themselves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import Any, ClassVar
+
+import numpy as np
+
+from quillrt.runtime.backends import open_session
+from quillrt.runtime.errors import BackendUnavailable
+from quillrt.runtime.session import Session, SessionOptions
+
+from .contestants import Contestant
+from .measured import Warmup
+from .memory import Usage
+from .rotation import Files
+from .worker import Bench, Queries, Ran
+
+LITERT_BENCHMARK = "ai_edge_litert.tools.benchmark_litert_model"
+_FIRST_QUERIES = 100
+_TIMEOUT_S = 240.0
+
+
+def _bytes(contestant: Contestant) -> bytes:
+    model = contestant.model
+    return model.read_bytes() if isinstance(model, Path) else model
+
+
+class OnnxRuntimeLoop(Bench):
+    """The loop that one would write by hand around ``InferenceSession.run``."""
+
+    def open(
+        self, contestant: Contestant, files: Files, options: SessionOptions, build: int
+    ) -> tuple[float, float | None]:
+        loaded = super().open(contestant, files, options, build)
+        import onnxruntime
+
+        settings = onnxruntime.SessionOptions()
+        if options.threads is not None:
+            settings.intra_op_num_threads = options.threads
+        self._bare = onnxruntime.InferenceSession(_bytes(contestant), settings, providers=["CPUExecutionProvider"])
+        return loaded
+
+    def _opened(self, contestant: Contestant, options: SessionOptions) -> Session:
+        """Answers are checked by a session of the backend; the clock runs on the bare one alone."""
+        return open_session("onnxruntime-cpu", _bytes(contestant), contestant.spec, options)
+
+    def round(self, batch: int, seconds: float, least: int) -> Ran:
+        session, name = self._bare, self._bare.get_inputs()[0].name
+        queries = Queries(self._rotation, batch)
+        times: list[int] = []
+        begin = perf_counter_ns()
+        while True:
+            image = queries[self._next()]
+            start = perf_counter_ns()
+            session.run(None, {name: image})
+            end = perf_counter_ns()
+            times.append(end - start)
+            if end - begin >= seconds * 1e9 and len(times) >= least:
+                return Ran.of(np.array(times, np.int64), end - begin)
+
+
+class Tool:
+    """A program that measures by itself: it is given the model, and its median is read from what it writes."""
+
+    file: ClassVar[str]
+
+    def open(
+        self, contestant: Contestant, files: Files, options: SessionOptions, build: int
+    ) -> tuple[float, float | None]:
+        """Write the model where the program can read it."""
+        self._folder = tempfile.TemporaryDirectory(prefix="quillrt-peer-")
+        self._model = Path(self._folder.name) / self.file
+        self._model.write_bytes(_bytes(contestant))
+        self._spec, self._threads = contestant.spec, options.threads
+        self._median_ms: dict[int, float] = {}
+        return 0.0, None
+
+    def check(self, batch: int, most: int) -> None:
+        """It keeps its answers to itself."""
+
+    def warm(self, batch: int, limit_s: float) -> tuple[Warmup | None, float]:
+        """It warms up by itself."""
+        return None, 0.0
+
+    def round(self, batch: int, seconds: float, least: int) -> Ran:
+        """Let it run about ``seconds``, and ``least`` queries."""
+        known = self._median_ms.get(batch)
+        queries = max(least, int(1e3 * seconds / known) if known else _FIRST_QUERIES)
+        begin = perf_counter_ns()
+        median_ms, ran = self._measured(batch, queries)
+        if median_ms == 0:
+            raise BackendUnavailable("it prints two decimals of a ms, too few for this model")
+        self._median_ms[batch] = median_ms
+        # Its start and its load are in the wall time, so that is no throughput: the queries alone are taken.
+        wall_ns = min(perf_counter_ns() - begin, int(median_ms * ran * 1e6))
+        return Ran(np.array([], np.int64), wall_ns, ran, median_ms)
+
+    def _measured(self, batch: int, queries: int) -> tuple[float, int]:
+        """Return its median in ms and how many queries it ran."""
+        raise NotImplementedError
+
+    def usage(self) -> Usage:
+        """It is a process of its own."""
+        return Usage(None, None)
+
+    def device_ms(self, batch: int) -> None:
+        """It is asked for its median only."""
+
+    def layers(self, batch: int) -> str:
+        """It is asked for its median only."""
+        return "a peer's layers are not asked for"
+
+    def _shape(self, batch: int) -> tuple[int, ...]:
+        return (batch, *(size or 1 for size in self._spec.input.shape[1:]))
+
+    def _run(self, *command: str) -> str:
+        """Return what the program prints, which goes to the log as well.
+
+        Raises:
+            BackendUnavailable: it fails.
+        """
+        done = subprocess.run(
+            command, cwd=self._folder.name, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S
+        )
+        sys.stdout.write(done.stdout + done.stderr)
+        sys.stdout.flush()
+        if done.returncode != 0:
+            last = next(filter(None, reversed((done.stderr or done.stdout).splitlines())), "nothing")
+            raise BackendUnavailable(f"{Path(command[0]).name} ended with exit code {done.returncode}: {last[:200]}")
+        return done.stdout
+
+    def _read(self, name: str) -> Any:
+        try:
+            return json.loads((Path(self._folder.name) / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BackendUnavailable(f"expected a report in {name}, but {error}") from error
+
+
+class BenchmarkApp(Tool):
+    """OpenVINO's ``benchmark_app``, as its Python package brings it."""
+
+    file = "model.onnx"
+
+    def _measured(self, batch: int, queries: int) -> tuple[float, int]:
+        shape = ",".join(map(str, self._shape(batch)))
+        code = "import sys; from openvino.tools.benchmark.main import main; sys.exit(main())"
+        # Hints and numbers of threads are exclusive there; one stream with our threads is what the hint comes to.
+        self._run(
+            *(sys.executable, "-c", code, "-m", str(self._model), "-d", "CPU", "-api", "sync", "-hint", "none"),
+            *("-nstreams", "1", "-nthreads", str(self._threads or 1), "-infer_precision", "f32"),
+            *("-niter", str(queries), "-data_shape", f"[{shape}]"),
+            *("-json_stats", "-report_type", "no_counters", "-report_folder", self._folder.name),
+        )
+        found = self._read("benchmark_report.json")["execution_results"]
+        return float(found["latency (ms)"]), int(found["total number of iterations"])
+
+
+class LiteRTBenchmark(Tool):
+    """LiteRT's ``benchmark_litert_model``, as its Python package brings it."""
+
+    file = "model.tflite"
+
+    def _measured(self, batch: int, queries: int) -> tuple[float, int]:
+        if batch != 1:
+            raise BackendUnavailable("litert-benchmark runs the batch that the model states, 1, and no other")
+        self._run(
+            *(sys.executable, "-m", LITERT_BENCHMARK, f"--model={self._model}", f"--num_runs={queries}"),
+            *(f"--num_threads={self._threads or 1}", "--result_json=report.json"),
+        )
+        found = self._read("report.json")["latency"]
+        return float(found["median_ms"]), int(found["num_runs"])
+
+
+class TrtExec(Tool):
+    """TensorRT's ``trtexec``, with copies and without CUDA graphs, whatever its version's defaults."""
+
+    file = "model.engine"
+
+    def _measured(self, batch: int, queries: int) -> tuple[float, int]:
+        # TensorRT 11 left copies out and graphs on; the options that bring the old ways back are new with it.
+        new = [option for option in ("--includeDataTransfers", "--noCudaGraph") if option in self._help()]
+        shape = "x".join(map(str, self._shape(batch)))
+        self._run(
+            *("trtexec", f"--loadEngine={self._model}", f"--shapes={self._spec.input.name}:{shape}", "--duration=0"),
+            *(f"--iterations={queries}", "--exportTimes=times.json", *new),
+        )
+        return trtexec_median(self._read("times.json"))
+
+    def _help(self) -> str:
+        done = subprocess.run(["trtexec", "--help"], capture_output=True, text=True, timeout=_TIMEOUT_S)
+        return done.stdout + done.stderr
+
+
+def trtexec_median(times: Sequence[Mapping[str, float]]) -> tuple[float, int]:
+    """Return the median latency in ms and the number of queries of ``trtexec --exportTimes``.
+
+    Raises:
+        BackendUnavailable: there is none in it.
+    """
+    found = [float(each["latencyMs"]) for each in times if "latencyMs" in each]
+    if not found:
+        raise BackendUnavailable("expected latencyMs in what trtexec exported, found none")
+    return median(found), len(found)

@@ -1,0 +1,77 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from quillrt.benchmarks.comparing import ratio, reference_among, verdict
+from quillrt.benchmarks.measured import Metric
+from quillrt.benchmarks.results import Ratio
+from quillrt.benchmarks.statistics import median_interval, student_quantile
+
+
+def times(*values):
+    return Metric("p90_ms", None, higher_is_better=False, rounds=values)
+
+
+def rates(*values):
+    return Metric("images_per_second", None, higher_is_better=True, rounds=values)
+
+
+def test_ratios_are_paired_by_round():
+    """The rounds differ by a factor of a hundred, and each by exactly two: nothing is left to chance."""
+    found = ratio(times(1, 10, 100, 2, 50), times(2, 20, 200, 4, 100))
+    assert found == Ratio(2, 2, 2, 5)
+    assert ratio(rates(10, 20), rates(5, 10)) == Ratio(2, 2, 2, 2)
+    assert ratio(times(1.0), times(3.0)) == Ratio(3, 3, 3, 1)
+    assert ratio(rates(0.0), rates(0.0)).rounds == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Ratio(2, 1.5, 3, 5), "faster"),
+        (Ratio(0.5, 0.4, 0.99, 5), "slower"),
+        (Ratio(1, 0.99, 1.01, 5), "equal"),
+        (Ratio(1, 0.99, 1.05, 5), "too noisy"),
+        (Ratio(3, 0.9, 9, 5), "too noisy"),
+        (Ratio(2, 1.5, 3, 4), "not judged"),
+    ],
+)
+def test_the_rule_of_a_verdict(found, said):
+    assert verdict(found) == said
+
+
+def test_the_reference_is_exact_and_known():
+    eager, ort, litert = ("eager fp32", "fp32"), ("onnxruntime-cpu fp32", "fp32"), ("litert fp32", "fp32")
+    int8 = ("openvino int8", "int8")
+    assert reference_among([int8, litert, ort, eager]) == "eager fp32"
+    assert reference_among([int8, litert, ort]) == "onnxruntime-cpu fp32"
+    assert reference_among([int8, litert]) == "litert fp32"
+    assert reference_among([int8]) == "openvino int8"
+    assert reference_among([]) is None
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 8, 40])
+def test_students_quantile_is_scipys(freedom):
+    assert student_quantile(0.975, freedom) == pytest.approx(student.ppf(0.975, freedom), rel=1e-9)
+
+
+def test_the_interval_of_few_values_is_their_range():
+    """Five values bound their median with 94 % at best, by their smallest and their largest."""
+    assert median_interval([3, 1, 2, 5, 4]) == (1, 5)
+    assert median_interval([7]) == (0, math.inf)
+    assert median_interval([2] * 9) == (2, 2)
+
+
+def test_one_disturbed_round_of_nine_does_not_widen_it():
+    low, high = median_interval([1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.01, 1.0, 50.0])
+    assert 0.98 <= low < high <= 1.02
+
+
+@pytest.mark.parametrize("n", [6, 9, 15])
+def test_the_interval_holds_the_median_as_often_as_it_says(n):
+    """Of skewed draws whose median is known to be 1; at 95 %, 300 sets may miss by 3 standard errors, 3.8 points."""
+    draw = np.random.default_rng(n)
+    intervals = [median_interval(draw.lognormal(0, 0.3, n).tolist()) for _ in range(300)]
+    assert np.mean([low <= 1 <= high for low, high in intervals]) > 0.95 - 0.038
