@@ -97,13 +97,14 @@ def _judged(rows: Sequence[Row]) -> tuple[list[Row], str | None, Winner]:
 
 
 def _judge(row: Row, baseline: str | None, metrics: dict[str, Metric]) -> Row:
-    if row.measured is None:
+    measured = row.measured
+    if measured is None:
         return replace(row, verdict="not run", why=row.reason or "")
-    ratios = {name: ratio(row.measured.metric, metric) for name, metric in metrics.items()}
+    ratios = {name: ratio(measured.metric, metric) for name, metric in metrics.items()}
     row = replace(row, speedup=ratios)
     if row.name == baseline:
         return replace(row, verdict="baseline", why="what the others are held against")
-    if wrong := fault(row.measured):
+    if wrong := fault(measured):
         return replace(row, verdict="wrong", why=wrong)
     found = ratios[baseline or row.name]
     return replace(row, verdict=verdict(found), why=_said(found, baseline))
