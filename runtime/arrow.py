@@ -47,8 +47,8 @@ def schema() -> Any:
 
 
 def table(rows: Sequence[Row]) -> Any:
-    """Return an Arrow table of rows; where a file's name is no UTF-8, its bytes are escaped."""
-    return load().Table.from_pylist([_in_utf8(row) for row in rows], schema=schema())
+    """Return an Arrow table of rows."""
+    return load().Table.from_pylist(list(rows), schema=schema())
 
 
 def write_parquet(path: Path, rows: Iterable[Row]) -> None:
@@ -71,11 +71,3 @@ def read_parquet(path: Path) -> Iterator[Row]:
                 yield from batch.to_pylist()
     except load().ArrowException as error:
         raise ConfigError(f"expected a Parquet file at {path}, but {error}; leave --resume out") from error
-
-
-def _in_utf8(row: Row) -> Row:
-    return {**row, **{name: row[name] and _utf8(row[name]) for name in ("image", "error")}}
-
-
-def _utf8(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

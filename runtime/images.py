@@ -50,8 +50,9 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int | 
     name = name or (str(source) if isinstance(source, Path) else "image")
     try:
         data = read_bounded(source, MOST_BYTES) if isinstance(source, Path) else source
-    except OSError as error:
-        raise ImageError(f"expected an image file at {name}, but {error.strerror}; check the path") from error
+    except (OSError, ValueError) as error:  # the second of a null in its name
+        why = getattr(error, "strerror", None) or error
+        raise ImageError(f"expected an image file at {name}, but {why}; check the path") from error
     if not data:
         raise ImageError(f"expected an image, but {name} is empty (0 bytes); give a PNG or JPEG")
     try:
@@ -76,7 +77,15 @@ def grey(image: Image.Image) -> NDArray[np.uint8]:
     """Return the image's grey levels, uint8 (H, W), turned as EXIF says, transparent parts laid on white.
 
     Beside the decoded image there is never more in memory than the result, twice, and some rows.
+
+    Raises:
+        ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white.
+        OSError, SyntaxError, ValueError: Pillow cannot decode it.
     """
+    if 0 in image.size:
+        raise ImageError(f"expected an image with pixels, found one of {image.width} x {image.height}")
+    if image.mode == "F":
+        raise ImageError("expected an image of whole numbers, found floating point (mode F); convert it to 8 bits")
     image.load()  # a TIFF is turned by that, and may be of another size after it
     levels = np.empty((image.height, image.width), np.uint8)
     rows = max(1, _PIXELS_AT_ONCE // max(1, image.width))
@@ -121,6 +130,14 @@ def find_images(paths: Iterable[Path]) -> Iterator[Path]:
         yield from inside
 
 
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link that leads to none: reading it will say so."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not Path(entry).exists())
+    except OSError:  # a link to itself
+        return True
+
+
 def _below(folder: Path) -> Iterator[Path]:
     """Yield the image files anywhere below ``folder`` in the order in which ``sorted`` has their paths."""
     with os.scandir(folder) as entries:
@@ -129,7 +146,7 @@ def _below(folder: Path) -> Iterator[Path]:
             for entry in entries
             # A link to a folder is not followed: it may lead back.
             if (is_folder := entry.is_dir(follow_symlinks=False))
-            or (os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file())  # noqa: PTH122 - of a million
+            or (os.path.splitext(entry.name)[1].lower() in SUFFIXES and _may_be_file(entry))  # noqa: PTH122 - of a million
         )
     for name, is_folder in found:
         if is_folder:

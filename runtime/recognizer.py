@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from .spec import ModelSpec
 _CHANNELS = (1, 3, 4)
 _BATCH = 64
 
-AnImage: TypeAlias = str | PathLike[str] | bytes | Image.Image
+AnImage: TypeAlias = str | PathLike[str] | bytes | bytearray | Image.Image
 Images: TypeAlias = AnImage | NDArray[Any] | Iterable[AnImage | NDArray[Any]]
 
 
@@ -157,9 +157,9 @@ def _named(images: Images) -> tuple[list[tuple[str, NDArray[np.uint8]]], bool]:
     if isinstance(images, np.ndarray):
         several, is_one = _split(images)
         return [(str(number), _grey_array(each)) for number, each in enumerate(several)], is_one
-    if isinstance(images, str | PathLike | bytes | Image.Image):
+    if isinstance(images, str | PathLike | bytes | bytearray | Image.Image):
         return [_one(images, 0)], True
-    if not isinstance(images, Iterable):
+    if not isinstance(images, Iterable) or isinstance(images, Mapping) or hasattr(images, "read"):
         raise ImageError(
             f"expected an image or several (path, bytes, Pillow image, array), found {type(images).__name__}"
         )
@@ -176,8 +176,8 @@ def _one(image: object, number: int) -> tuple[str, NDArray[np.uint8]]:
         return str(number), _grey_array(several[0])
     if isinstance(image, Image.Image):
         return str(number), _grey_of(image, number)
-    if isinstance(image, bytes):
-        return str(number), read_image(image, f"image {number}")
+    if isinstance(image, bytes | bytearray):
+        return str(number), read_image(bytes(image), f"image {number}")
     if isinstance(image, str | PathLike):
         return str(image), read_image(Path(image))
     kind = type(image).__name__

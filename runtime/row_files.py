@@ -14,7 +14,7 @@ from .arrow import load, read_parquet, write_parquet
 from .errors import ConfigError
 from .files import written_whole
 from .row_text import Csv, JsonLines, RowText
-from .rows import Row
+from .rows import Row, printable
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -51,7 +51,7 @@ class RowFile:
         for record, row in self._done():
             self.count += 1
             file = next(files, None)
-            if row["image"] != file:
+            if row["image"] != (file and printable(file)):
                 raise ConfigError(
                     f"expected {self.path} begun on the same images, but its row {self.count:,} is of {row['image']}, "
                     f"where they have {file or 'no more'}; give the same images or leave --resume out"

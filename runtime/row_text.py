@@ -46,7 +46,7 @@ class RowText(ABC):
 
 
 class JsonLines(RowText):
-    """A JSON object in each line; a name that is no UTF-8 stands in it as Python's surrogate escapes."""
+    """A JSON object in each line."""
 
     def encode(self, rows: Sequence[Row]) -> bytes:
         return b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
@@ -69,10 +69,10 @@ class Csv(RowText):
         for row in rows:
             cells = {name: json.dumps(row[name]) for name in _AS_JSON if row[name] is not None}
             writer.writerow([cells.get(name, row[name]) for name in COLUMNS])
-        return text.getvalue().encode("utf-8", "surrogateescape")
+        return text.getvalue().encode()
 
     def decode(self, record: bytes) -> Row:
-        (cells,) = csv.reader(io.StringIO(record.decode("utf-8", "surrogateescape"), newline=""))
+        (cells,) = csv.reader(io.StringIO(record.decode(), newline=""))
         row: Row = {name: cell or None for name, cell in zip(COLUMNS, cells, strict=True)}
         for name in ("probability", *_AS_JSON):
             row[name] = row[name] and json.loads(row[name])

@@ -28,12 +28,19 @@ class Choices:
     reject: bool = True
 
 
+def printable(name: str) -> str:
+    """Return a file's name as all formats can hold it, bytes that are no UTF-8 as escapes with a backslash."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def answered(prediction: Prediction, choices: Choices) -> Row:
     """Return the row of an image that was read: as `run --json` has it, and no ``error``."""
-    return {**prediction.to_json(choices.min_confidence, reject=choices.reject), "error": None}
+    row = prediction.to_json(choices.min_confidence, reject=choices.reject)
+    return {**row, "image": printable(prediction.name), "error": None}
 
 
 def unreadable(image: str, error: str) -> Row:
     """Return the row of an image that could not be read; the ``doubt`` tells it from the others."""
     empty = dict.fromkeys(COLUMNS)
-    return {**empty, "image": image, "doubt": UNREADABLE, "top": [], "error": " ".join(error.split())}
+    said = printable(" ".join(error.split()))
+    return {**empty, "image": printable(image), "doubt": UNREADABLE, "top": [], "error": said}

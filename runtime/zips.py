@@ -25,6 +25,8 @@ def read_stored(path: Path) -> dict[str, bytes]:
         zipfile.BadZipFile, EOFError, NotImplementedError: it is no zip, or damaged; in words.
         ValueError: it holds what no bundle holds; in words.
     """
+    if not (stat.S_ISREG(path.stat().st_mode) or path.is_dir()):  # of a folder the system's own words will do
+        raise ValueError("expected a file, found a device or a pipe")
     with path.open("rb") as file:
         _check_end(file)
         with zipfile.ZipFile(file) as archive:

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile
 
 from quillrt.runtime import images
 from quillrt.runtime.errors import ImageError
-from quillrt.runtime.images import find_images, read_image
+from quillrt.runtime.images import find_images, grey, read_image
 from quillrt.runtime.preprocessing import Preprocessing, fit_image
 
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
@@ -277,7 +277,31 @@ def test_links_to_images_count_and_links_to_folders_do_not(tmp_path):
     (tmp_path / "c.png").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to(".")
 
-    assert [path.name for path in find_images([tmp_path])] == ["a.png", "b.png"]
+    assert [path.name for path in find_images([tmp_path])] == ["a.png", "b.png", "c.png"]
+
+
+def test_links_that_lead_nowhere_are_told_of_when_they_are_read(tmp_path):
+    (tmp_path / "gone.png").symlink_to(tmp_path / "absent.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    found = list(find_images([tmp_path]))
+    assert [path.name for path in found] == ["gone.png", "self.png"]
+    for path in found:
+        with pytest.raises(ImageError, match="expected an image file"):
+            read_image(path)
+
+
+def test_a_name_with_a_null_is_no_file():
+    with pytest.raises(ImageError, match="embedded null"):
+        read_image(Path("a\0b.png"))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [(Image.new("L", (0, 5)), "one of 0 x 5"), (Image.new("F", (4, 4), 0.5), "found floating point")],
+)
+def test_images_that_nobody_can_read_ink_in(image, said):
+    with pytest.raises(ImageError, match=said):
+        grey(image)
 
 
 def test_a_folder_is_read_when_its_turn_comes(tmp_path):

@@ -82,6 +82,8 @@ def test_top_k_are_the_likeliest_labels(recognizer):
         ([np.zeros((2, 8, 8), np.uint8)], r"expected image 0 of shape .*, found \(2, 8, 8\)"),
         ([GREY, 3], "as image 1, found int"),
         (3, "found int"),
+        (io.BytesIO(b"GIF"), "found BytesIO"),
+        ({"a.png": GREY}, "found dict"),
         (b"", r"image 0 is empty"),
         (b"no image at all", "image 0 is none"),
         ("nowhere.png", r"nowhere\.png"),

@@ -3,6 +3,7 @@
 import stat
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +165,11 @@ def test_a_list_whose_size_is_said_elsewhere_is_refused(path):
 
     with pytest.raises(ValueError, match="found a larger one"):
         read_stored(path)
+
+
+def test_a_device_is_no_bundle():
+    with pytest.raises(ValueError, match="found a device"):
+        read_stored(Path("/dev/zero"))
 
 
 def test_a_zip_larger_than_any_bundle_is_refused_unread(path, monkeypatch):
