@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -123,7 +124,7 @@ class Tool:
         return (batch, *(size or 1 for size in self._spec.input.shape[1:]))
 
     def _run(self, *command: str) -> str:
-        """Return what the program prints, which goes to the log as well.
+        """Return what the program prints on both its outputs, which goes to the log as well.
 
         Raises:
             BackendUnavailable: it fails.
@@ -136,7 +137,7 @@ class Tool:
         if done.returncode != 0:
             last = next(filter(None, reversed((done.stderr or done.stdout).splitlines())), "nothing")
             raise BackendUnavailable(f"{Path(command[0]).name} ended with exit code {done.returncode}: {last[:200]}")
-        return done.stdout
+        return done.stdout + done.stderr
 
     def _read(self, name: str) -> Any:
         try:
@@ -154,14 +155,27 @@ class BenchmarkApp(Tool):
         shape = ",".join(map(str, self._shape(batch)))
         code = "import sys; from openvino.tools.benchmark.main import main; sys.exit(main())"
         # Hints and numbers of threads are exclusive there; one stream with our threads is what the hint comes to.
-        self._run(
+        printed = self._run(
             *(sys.executable, "-c", code, "-m", str(self._model), "-d", "CPU", "-api", "sync", "-hint", "none"),
             *("-nstreams", "1", "-nthreads", str(self._threads or 1), "-infer_precision", "f32"),
             *("-niter", str(queries), "-data_shape", f"[{shape}]"),
-            *("-json_stats", "-report_type", "no_counters", "-report_folder", self._folder.name),
         )
-        found = self._read("benchmark_report.json")["execution_results"]
-        return float(found["latency (ms)"]), int(found["total number of iterations"])
+        return benchmark_app_median(printed)
+
+
+def benchmark_app_median(printed: str) -> tuple[float, int]:
+    """Return the median latency in ms and the number of queries that benchmark_app printed.
+
+    Its JSON has ms with two decimals; what it prints are microseconds where the mean is below a millisecond.
+
+    Raises:
+        BackendUnavailable: they are not in it.
+    """
+    found = re.search(r"Median:\s+([\d.]+) (us|ms)", printed)
+    count = re.search(r"Count:\s+(\d+) iterations", printed)
+    if found is None or count is None:
+        raise BackendUnavailable("expected a median and a count in what benchmark_app prints, found none")
+    return float(found[1]) / (1e3 if found[2] == "us" else 1), int(count[1])
 
 
 class LiteRTBenchmark(Tool):

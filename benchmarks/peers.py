@@ -57,8 +57,7 @@ PEERS = {
         "",
         0.10,
         "benchmark_app runs one random image over and over, its input filled before the clock starts and its output "
-        "left in OpenVINO's memory; ours brings each query from memory, checks it and takes the answer out; it prints "
-        "two decimals of a ms",
+        "left in OpenVINO's memory; ours brings each query from memory, checks it and takes the answer out",
     ),
     "litert-benchmark": Peer(
         "litert",

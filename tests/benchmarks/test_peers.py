@@ -8,7 +8,7 @@ import pytest
 
 from quillrt.benchmarks import peer_workers, peers
 from quillrt.benchmarks.contestants import Contestant
-from quillrt.benchmarks.peer_workers import TrtExec, trtexec_median
+from quillrt.benchmarks.peer_workers import TrtExec, benchmark_app_median, trtexec_median
 from quillrt.benchmarks.peers import PEERS, beside, peer_contestants
 from quillrt.benchmarks.running import Settings, measure
 from quillrt.runtime.bundle import Bundle
@@ -164,6 +164,14 @@ def test_trtexec_without_latencies_is_a_reason():
     assert trtexec_median(json.loads('[{"latencyMs": 2}, {"computeMs": 1}]')) == (2.0, 1)
     with pytest.raises(BackendUnavailable, match="found none"):
         trtexec_median([])
+
+
+def test_benchmark_apps_median_has_a_unit():
+    printed = "[ INFO ] Count:            574 iterations\n[ INFO ]    Median:        {} \n"
+    assert benchmark_app_median(printed.format("0.50 ms")) == (0.5, 574)
+    assert benchmark_app_median(printed.format("109.10 us")) == (pytest.approx(0.1091), 574)
+    with pytest.raises(BackendUnavailable, match="found none"):
+        benchmark_app_median("[ INFO ] Count:            574 iterations\n")
 
 
 def test_every_peer_has_a_worker_and_a_backend():
