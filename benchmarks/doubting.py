@@ -1,0 +1,31 @@
+"""What makes a result doubtful: its machine's state, and rows whose rounds or warm-ups never were steady."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .results import Measured, Result, Row
+
+
+def doubts(result: Result) -> list[str]:
+    """Return a line for each doubt, the machine's first."""
+    baselines = ", ".join(dict.fromkeys(result.baseline.values())) or "another row"
+    found = [
+        (f"too noisy to be judged against {baselines}", _of(result, lambda row, _: row.verdict == "too noisy")),
+        (
+            "not judged, for the rounds are too few",
+            _of(result, lambda row, _: row.verdict == "not judged" and row.kind == "backend"),
+        ),
+        ("measured before latencies were steady", _of(result, lambda _, measured: _unsteady(measured))),
+    ]
+    git = result.environment["git"]
+    lines = ["the checkout had changes that its commit does not hold"] if git is not None and git["changed"] else []
+    return [*result.warnings, *(f"{what}: {'; '.join(who)}" for what, who in found if who), *lines]
+
+
+def _of(result: Result, which: Callable[[Row, Measured], bool]) -> list[str]:
+    return [f"{row.name}, batch {row.batch}" for row in result.rows if row.measured and which(row, row.measured)]
+
+
+def _unsteady(measured: Measured) -> bool:
+    return any(each.warmup is not None and not each.warmup.stable for each in measured.rounds)

@@ -1,0 +1,107 @@
+"""The page's charts, each drawn twice: for a desktop and for a phone, so that letters keep their size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from .columns import ranked
+from .html_report_frame import Ran
+from .html_report_heaps import ridges, throughput_bars, transfers
+from .html_report_plots import pareto, throughput
+from .html_report_svg import tag
+from .results import Result, Row
+
+WIDTHS = {"wide": 560, "narrow": 340}
+
+Draw = Callable[[Sequence[Ran], Sequence[Ran], int], str]  # a result's rows, those of all results, the width
+
+
+@dataclass(frozen=True)
+class Charts:
+    """One kind of picture, for every result and batch size that has it.
+
+    Attributes:
+        title: what it shows.
+        says: how it is read.
+        figures: in markup.
+    """
+
+    title: str
+    says: str
+    figures: tuple[str, ...]
+
+
+def charts(results: Mapping[str, Result]) -> list[Charts]:
+    """Return the kinds that these results have, the results side by side with axes alike."""
+    found = [
+        Charts(
+            "Accuracy against latency",
+            "Further left is faster, further up is more often right; vertical bars are 95 % intervals. Nothing beats "
+            "the rows on the dotted line in both. Rows whose answers are wrong are crossed out and never on it.",
+            _by_batch(results, _with_accuracy, pareto),
+        ),
+        Charts(
+            "How latencies spread",
+            "Every query that was measured, each row's heap to its own scale; the thick stroke is the median, the thin "
+            "ones p90 and p99 where the queries are enough for them. A heap at the right end holds what is slower.",
+            _by_batch(results, _with_latencies, ridges),
+        ),
+        Charts("Throughput against batch size", "Images per second of wall time.", _throughput(results)),
+        Charts(
+            "Where the time goes",
+            "Medians by device events: copy to the device, computation, copy back.",
+            _by_batch(results, _with_device, transfers),
+        ),
+    ]
+    return [each for each in found if each.figures]
+
+
+def _by_batch(
+    results: Mapping[str, Result], which: Callable[[Sequence[Row]], list[Ran]], draw: Draw
+) -> tuple[str, ...]:
+    """Return a figure per batch size and result."""
+    found: list[str] = []
+    for batch in sorted({row.batch for result in results.values() for row in result.rows}):
+        rows = {name: which([r for r in ranked(each.rows) if r.batch == batch]) for name, each in results.items()}
+        found += _figures(rows, f"batch {batch}", draw)
+    return tuple(found)
+
+
+def _throughput(results: Mapping[str, Result]) -> tuple[str, ...]:
+    """Return a figure per result: lines over the batch sizes, or bars where there is one batch size alone."""
+    rows = {name: _ran(ranked(result.rows)) for name, result in results.items()}
+    batches = {row.batch for some in rows.values() for row, _ in some}
+    if len(batches) > 1:
+        return tuple(_figures(rows, "all batch sizes", throughput))
+    return tuple(_figures(rows, f"batch {batches.pop()}" if batches else "", throughput_bars))
+
+
+def _figures(rows: Mapping[str, Sequence[Ran]], title: str, draw: Draw) -> list[str]:
+    """Return a figure for each result that has such rows, a picture for each of ``WIDTHS`` in it."""
+    everyone = [each for some in rows.values() for each in some]
+    found = []
+    for name, some in rows.items():
+        pictures = "".join(
+            draw(some, everyone, width).replace("<svg", f'<svg class="{kind}"', 1) for kind, width in WIDTHS.items()
+        )
+        caption = tag("figcaption", escape(title + (f", {name}" if len(rows) > 1 else "")))
+        found += [tag("figure", caption + pictures) + "\n"] if some else []
+    return found
+
+
+def _ran(rows: Sequence[Row]) -> list[Ran]:
+    return [(row, row.measured) for row in rows if row.measured]
+
+
+def _with_accuracy(rows: Sequence[Row]) -> list[Ran]:
+    return [(row, measured) for row, measured in _ran(rows) if measured.accuracy and row.kind == "backend"]
+
+
+def _with_latencies(rows: Sequence[Row]) -> list[Ran]:
+    return [(row, measured) for row, measured in _ran(rows) if any(each.latencies_ns for each in measured.rounds)]
+
+
+def _with_device(rows: Sequence[Row]) -> list[Ran]:
+    return [(row, measured) for row, measured in _ran(rows) if measured.device_ms]

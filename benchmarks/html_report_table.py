@@ -1,0 +1,94 @@
+"""The page's tables: every cell holds its value as the result has it, which the table sorts by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from html import escape
+
+from .columns import WHO, Column, Value, ranked, tables
+from .html_report_svg import tag
+from .results import Result, Row
+
+_DOUBTFUL = ("too noisy", "not judged")
+
+
+def result_tables(result: Result) -> str:
+    """Return a table for each kind of figure that the result has, best rows first, wrong ones last."""
+    first = {(each.batch, each.name) for each in result.winners if each.name}
+    rows = ranked(result.rows)
+    return "".join(_table(title, (*WHO, *columns), rows, first) for title, columns in tables(result).items())
+
+
+def side_by_side(results: Mapping[str, Result]) -> str:
+    """Return one table of medians with a column for each result, and how they stand to the first one's."""
+    cells = {
+        name: {(row.name, row.batch): row for row in ranked(each.rows)} for name, each in results.items()
+    }  # result -> row -> it
+    keys = sorted(dict.fromkeys(key for rows in cells.values() for key in rows), key=lambda key: key[1])
+    head = [_head("row", words=True), _head("batch")]
+    for number, name in enumerate(results):
+        head.append(_head(f"{name}, median ms"))
+        head += [_head(f"÷ {next(iter(results))}")] if number else []
+    lines = []
+    for name, batch in keys:
+        line = [_cell(name, name, head=True), _cell(batch, str(batch))]
+        found = [rows.get((name, batch)) for rows in cells.values()]
+        base = _median(found[0])
+        for number, row in enumerate(found):
+            value = _median(row)
+            said = "–" if value is None else f"{value:.3f}" + (" WRONG" if row and row.verdict == "wrong" else "")
+            line.append(_cell(value, said))
+            if number:
+                ratio = value / base if value is not None and base else None
+                line.append(_cell(ratio, "–" if ratio is None else f"{ratio:.2f}"))
+        wrong = any(row is not None and row.verdict == "wrong" for row in found)
+        lines.append(tag("tr", "".join(line), class_="wrong" if wrong else None))
+    return _drawn("Medians side by side", head, lines)
+
+
+def _median(row: Row | None) -> float | None:
+    return row.measured.median_ms if row and row.measured else None
+
+
+def _table(
+    title: str, columns: Sequence[Column], rows: Sequence[Row], first: Collection[tuple[int, str | None]]
+) -> str:
+    shown = [c for c in columns if c in WHO or any(c.value(row) is not None for row in rows)]
+    head = [_head(c.title, words=c.key in ("row", "verdict")) for c in shown]
+    lines = []
+    for row in rows:
+        leading = (row.batch, row.name) in first
+        line = [_of(column, row, leading) for column in shown]
+        kind = "wrong" if row.verdict == "wrong" else "first" if leading else None
+        lines.append(tag("tr", "".join(line), class_=kind))
+    return _drawn(title, head, lines)
+
+
+def _of(column: Column, row: Row, leading: bool) -> str:  # noqa: FBT001
+    value = column.value(row)
+    if column.key == "verdict":
+        said = "fastest" if leading else column.text(row)
+        kind = "wrong" if row.verdict == "wrong" else "first" if leading else ""
+        kind = kind or ("doubtful" if row.verdict in _DOUBTFUL else "")
+        mark = tag("span", escape(said), class_=f"verdict {kind}".strip(), title=row.why or None)
+        return tag("td", mark, class_="words", data_value=value)
+    return _cell(value, column.text(row), head=column.key == "row")
+
+
+def _head(title: str, *, words: bool = False) -> str:
+    button = tag("button", escape(title), type="button")
+    return tag("th", button, scope="col", class_="words" if words else None, data_kind=None if words else "number")
+
+
+def _cell(value: Value, said: str, *, head: bool = False) -> str:
+    """Return a cell; ``data-value`` has every digit that JSON has."""
+    given = repr(value) if isinstance(value, float) else value
+    if head:
+        return tag("th", escape(said), scope="row", data_value=given)
+    return tag("td", escape(said), class_="number", data_value=given)
+
+
+def _drawn(title: str, head: Sequence[str], lines: Sequence[str]) -> str:
+    body = tag("thead", tag("tr", "".join(head))) + tag("tbody", "\n".join(lines))
+    table = tag("table", tag("caption", escape(title)) + body)
+    return tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=title) + "\n"

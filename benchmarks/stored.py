@@ -1,0 +1,129 @@
+"""A result from its file, held against the published form before anything is believed of it."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from quillrt.runtime.device import Device
+from quillrt.runtime.errors import DataError
+
+from .results import SCHEMA_VERSION, Result
+
+_DEVICE_TIMES = {"h2d_ms", "compute_ms", "d2h_ms", "enqueue_ms"}
+
+
+def load_result(path: Path, *, any_version: bool = False) -> Result:
+    """Read a result.
+
+    Args:
+        path: a ``result.json`` of ``quillrt bench``, or of ``gpu_check``.
+        any_version: also try one that says it has another version of the form.
+
+    Raises:
+        DataError: no file, no JSON, another version, not the published form, or a winner that cannot be one.
+        ModuleNotFoundError: jsonschema is missing.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except OSError as error:
+        raise DataError(f"expected a result at {path}, but {error.strerror}; quillrt bench makes one") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"expected a result in JSON, but {path}: {error}; give bench's result.json") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION and not any_version:
+        raise DataError(
+            f"expected a result with schema_version {SCHEMA_VERSION}, found {version!r} in {path}; measure it again"
+        )
+    _check_form(data, path, {} if version == SCHEMA_VERSION else {"schema_version": SCHEMA_VERSION})
+    try:
+        result: Result = _build(Result, data)
+        _build(Device, result.environment["device"])
+        _check_sense(result, path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"expected a result of quillrt bench, but {path} lacks {error}; measure it again") from error
+    return result
+
+
+def _check_form(data: Any, path: Path, instead: Mapping[str, Any]) -> None:
+    """Raise unless ``data``, with some values put ``instead`` of its own, has the published form.
+
+    The single latencies, hundreds of thousands, are looked at here: jsonschema would take seconds for them.
+    """
+    import jsonschema
+
+    schema = json.loads((files("quillrt.benchmarks") / "result.schema.json").read_text(encoding="utf-8"))
+    light = {**data, **instead} if isinstance(data, dict) else data
+    try:
+        rows = [_without_latencies(row) for row in light["rows"]]
+        light = {**light, "rows": rows}
+    except (KeyError, TypeError, AttributeError):  # not of the form; jsonschema says in what
+        pass
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(light))
+    if error is not None:
+        where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
+        said = error.message if len(error.message) < 200 else f"{error.message[:200]}…"
+        raise DataError(f"expected a result of quillrt bench, but {path} is malformed at result{where}: {said}")
+
+
+def _without_latencies(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose rounds have no latencies where all of them are whole numbers from 0 on."""
+    if row["measured"] is None:
+        return row
+    rounds = []
+    for each in row["measured"]["rounds"]:
+        times = each.get("latencies_ns", [])
+        good = isinstance(times, list) and all(type(time) is int and time >= 0 for time in times)
+        rounds.append({**each, "latencies_ns": []} if good else each)
+    return {**row, "measured": {**row["measured"], "rounds": rounds}}
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """Return JSON's ``value`` as the type ``kind``; what a dataclass derives from its fields is left out."""
+    if value is None or kind is Any:
+        return value
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        given = [each for each in fields(kind) if each.name in value or _needed(each)]
+        return kind(**{each.name: _build(hints[each.name], value[each.name]) for each in given})
+    arguments = get_args(kind)
+    if get_origin(kind) in (types.UnionType, Union):
+        return _build(arguments[0], value)  # every union here is of one type and None
+    if get_origin(kind) is tuple:
+        if arguments[0] is int:
+            return tuple(value)
+        return tuple(_build(arguments[0], each) for each in value)
+    if get_origin(kind) is Mapping:
+        return {arguments[0](key): _build(arguments[1], each) for key, each in value.items()}
+    return float(value) if kind is float else value
+
+
+def _needed(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _check_sense(result: Result, path: Path) -> None:
+    """Raise where the form is right, but what it says cannot be so."""
+    verdicts = {(row.batch, row.name): row.verdict for row in result.rows}
+    for each in result.winners:
+        for name in (each.name, *each.tied):
+            if name is not None and verdicts.get((each.batch, name), "not run") in ("wrong", "not run"):
+                raise DataError(
+                    f"expected a winner that ran and answered right, found {name} at batch {each.batch} in {path}, "
+                    "which did not; measure it again"
+                )
+    for row in result.rows:
+        accuracy = row.measured.accuracy if row.measured else None
+        if accuracy is not None and accuracy.images < 1:
+            raise DataError(f"expected an accuracy on images, found none of {row.name} in {path}; measure it again")
+        if row.measured and row.measured.device_ms is not None and not row.measured.device_ms.keys() >= _DEVICE_TIMES:
+            raise DataError(f"expected {', '.join(sorted(_DEVICE_TIMES))} of {row.name} in {path}; measure it again")
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
