@@ -83,11 +83,10 @@ def _figures(rows: Mapping[str, Sequence[Ran]], title: str, draw: Draw) -> list[
     everyone = [each for some in rows.values() for each in some]
     found = []
     for name, some in rows.items():
-        pictures = "".join(
-            draw(some, everyone, width).replace("<svg", f'<svg class="{kind}"', 1) for kind, width in WIDTHS.items()
-        )
-        caption = tag("figcaption", escape(title + (f", {name}" if len(rows) > 1 else "")))
-        found += [tag("figure", caption + pictures) + "\n"] if some else []
+        if some:
+            drawn = (draw(some, everyone, width).replace("<svg", f'<svg class="{kind}"', 1) for kind, width in WIDTHS.items())
+            caption = tag("figcaption", escape(title + (f", {name}" if len(rows) > 1 else "")))
+            found.append(tag("figure", caption + "".join(drawn)) + "\n")
     return found
 
 
