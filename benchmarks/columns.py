@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from .comparing import REFERENCES
-from .results import Measured, Ratio, Result, Row, spread
+from .measured import Measured
+from .results import Ratio, Result, Row, spread
 
 Value = float | int | str | None
 Bounds = tuple[float, float]
@@ -163,7 +164,7 @@ def tables(result: Result) -> dict[str, tuple[Column, ...]]:
 
 
 def to_csv(results: Mapping[str, Result]) -> str:
-    """Return every row of the results by name, unrounded, empty where there is no figure, the reason at the end.
+    """Return every row of the results by name, unrounded, empty where there is no figure, what the verdict rests on at the end.
 
     Columns that not all results have are empty in the others.
     """
@@ -178,9 +179,9 @@ def to_csv(results: Mapping[str, Result]) -> str:
                 if column.bounds is not None:
                     line[f"{column.key}_low"], line[f"{column.key}_high"] = column.bounds(row) or (None, None)
             every.update(dict.fromkeys(line))
-            lines.append({**line, "reason": row.reason or row.why})
+            lines.append({**line, "why": row.why})
     sheet = io.StringIO()
-    writer = csv.DictWriter(sheet, [*every, "reason"], lineterminator="\n")
+    writer = csv.DictWriter(sheet, [*every, "why"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return sheet.getvalue()

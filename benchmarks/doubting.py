@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .results import Measured, Result, Row
+from .measured import Measured
+from .results import Result, Row
 
 
 def doubts(result: Result) -> list[str]:

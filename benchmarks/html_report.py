@@ -14,7 +14,7 @@ from .environment import hardware_line
 from .html_report_charts import charts
 from .html_report_machine import facts
 from .html_report_svg import tag
-from .html_report_table import result_tables, side_by_side
+from .html_report_table import medians_table, result_tables
 from .repeating import commands
 from .report import conditions, notes, outcomes
 from .results import Result, Winner
@@ -31,7 +31,7 @@ def to_html(results: Mapping[str, Result]) -> str:
             _section(each.title, each.says, tag("div", "".join(each.figures), class_="figures"))
             for each in charts(results)
         ),
-        _section("Side by side", "", side_by_side(results)) if several else "",
+        _section("Side by side", "", medians_table(results)) if several else "",
         *(_details(f": {name}" if several else "", each) for name, each in results.items()),
     ]
     return _page(title, tag("main", tag("h1", escape(title)) + "\n".join(sections)))

@@ -84,7 +84,9 @@ def _figures(rows: Mapping[str, Sequence[Ran]], title: str, draw: Draw) -> list[
     found = []
     for name, some in rows.items():
         if some:
-            drawn = (draw(some, everyone, width).replace("<svg", f'<svg class="{kind}"', 1) for kind, width in WIDTHS.items())
+            drawn = (
+                draw(some, everyone, width).replace("<svg", f'<svg class="{kind}"', 1) for kind, width in WIDTHS.items()
+            )
             caption = tag("figcaption", escape(title + (f", {name}" if len(rows) > 1 else "")))
             found.append(tag("figure", caption + "".join(drawn)) + "\n")
     return found

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from .html_report_svg import Axis, line, tag, text, tick
-from .results import Measured, Row
+from .measured import Measured
+from .results import Row
 
 SIZE = 12.0  # of letters
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 44  # margins of a plot

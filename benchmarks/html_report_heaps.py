@@ -8,7 +8,8 @@ import numpy as np
 
 from .html_report_frame import SIZE, Ran, called, family, picture
 from .html_report_svg import Axis, cut, line, log_limits, number, tag, text, tick, width_of
-from .results import Measured, Row
+from .measured import Measured
+from .results import Row
 
 _BINS = 96
 _RIDGE = 46  # height of a row

@@ -8,7 +8,7 @@ from itertools import pairwise
 from .columns import leads
 from .html_report_frame import BOTTOM, LEFT, RIGHT, SIZE, TOP, Ran, called, family, frame, marker, picture
 from .html_report_svg import Axis, Box, cut, line, log_limits, place_labels, spread_out, tag, text, width_of
-from .results import Accuracy
+from .measured import Accuracy
 
 
 def pareto(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:

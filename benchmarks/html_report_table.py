@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
+from .beside import side_by_side
 from .columns import WHO, Column, Value, ranked, tables
 from .html_report_svg import tag
 from .results import Result, Row
@@ -19,35 +20,19 @@ def result_tables(result: Result) -> str:
     return "".join(_table(title, (*WHO, *columns), rows, first) for title, columns in tables(result).items())
 
 
-def side_by_side(results: Mapping[str, Result]) -> str:
+def medians_table(results: Mapping[str, Result]) -> str:
     """Return one table of medians with a column for each result, and how they stand to the first one's."""
-    cells = {
-        name: {(row.name, row.batch): row for row in ranked(each.rows)} for name, each in results.items()
-    }  # result -> row -> it
-    keys = sorted(dict.fromkeys(key for rows in cells.values() for key in rows), key=lambda key: key[1])
-    head = [_head("row", words=True), _head("batch")]
-    for number, name in enumerate(results):
-        head.append(_head(f"{name}, median ms"))
-        head += [_head(f"÷ {next(iter(results))}")] if number else []
-    lines = []
-    for name, batch in keys:
-        line = [_cell(name, name, head=True), _cell(batch, str(batch))]
-        found = [rows.get((name, batch)) for rows in cells.values()]
-        base = _median(found[0])
-        for number, row in enumerate(found):
-            value = _median(row)
-            said = "–" if value is None else f"{value:.3f}" + (" WRONG" if row and row.verdict == "wrong" else "")
-            line.append(_cell(value, said))
-            if number:
-                ratio = value / base if value is not None and base else None
-                line.append(_cell(ratio, "–" if ratio is None else f"{ratio:.2f}"))
-        wrong = any(row is not None and row.verdict == "wrong" for row in found)
-        lines.append(tag("tr", "".join(line), class_="wrong" if wrong else None))
-    return _drawn("Medians side by side", head, lines)
-
-
-def _median(row: Row | None) -> float | None:
-    return row.measured.median_ms if row and row.measured else None
+    titles, lines = side_by_side(results)
+    head = [_head(title, words=number == 0) for number, title in enumerate(titles)]
+    body = [
+        tag(
+            "tr",
+            "".join(_cell(each.value, each.text, head=number == 0) for number, each in enumerate(line.cells)),
+            class_="wrong" if line.wrong else None,
+        )
+        for line in lines
+    ]
+    return _drawn("Medians side by side", head, body)
 
 
 def _table(

@@ -41,6 +41,9 @@ def load_result(path: Path, *, any_version: bool = False) -> Result:
             f"expected a result with schema_version {SCHEMA_VERSION}, found {version!r} in {path}; measure it again"
         )
     _check_form(data, path, {} if version == SCHEMA_VERSION else {"schema_version": SCHEMA_VERSION})
+    for row in data["rows"]:
+        for each in row["measured"]["rounds"] if row["measured"] else ():
+            each.setdefault("latencies_ns", [])  # a summary has none
     try:
         result: Result = _build(Result, data)
         _build(Device, result.environment["device"])

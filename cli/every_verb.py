@@ -18,6 +18,8 @@ MODULES = {
     "serve": "serving",
     "doctor": "doctor",
     "bench": "measuring",
+    "report": "reporting",
+    "compare": "reporting",
     "models": "pretrained",
     "demo": "demo",
     "deploy": "deploying",

@@ -19,6 +19,7 @@ from quillrt.runtime.errors import QuillError
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "safetensors", "sklearn", "matplotlib"), "train"),
     "tensorboard": "tensorboard",
+    "jsonschema": "bench",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "google"), "compile"),
 }
 

@@ -5,19 +5,17 @@ from dataclasses import replace
 import numpy as np
 
 from quillrt.benchmarks.comparing import judged
-from quillrt.benchmarks.results import (
+from quillrt.benchmarks.measured import (
     Accuracy,
     Agreement,
     Build,
     Cost,
     Measured,
     Metric,
-    Result,
-    Rotation,
     Round,
-    Row,
     Warmup,
 )
+from quillrt.benchmarks.results import Result, Rotation, Row
 from quillrt.benchmarks.statistics import percentiles
 
 QUIET = (1.0, 1.01, 0.99, 1.005, 0.995)  # rounds of a quiet machine, in the row's median

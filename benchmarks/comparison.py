@@ -1,0 +1,207 @@
+"""Whether a later result is slower than an earlier one, row by row, and when that cannot be said.
+
+The two were measured at different times, so their rounds are no pairs: each side is drawn anew by itself. The interval
+holds by how much the rounds of a run differ; of a machine that was in another state all the while it knows nothing.
+
+* wrong: the later answers are wrong, whatever time they take.
+* less accurate: more than ``MAX_DROP`` points are lost, and McNemar's p is below ``CHANCE`` at its largest.
+* not judged: fewer than ``ROUNDS`` rounds on a side, or rounds in which no rate was held.
+* slower, faster: the 95 % interval of the ratio lies above, or below, 1, and the ratio is beyond the threshold.
+* unchanged: all of the interval is within the threshold.
+* too noisy: none of these can be said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist, median
+from typing import Any
+
+import numpy as np
+
+from quillrt.compile.verify import MAX_DROP
+
+from .comparing import CHANCE, ROUNDS
+from .comparison_accuracy import AccuracyChange, accuracy_change
+from .measured import Measured, Metric
+from .results import Result, Row
+from .statistics import student_quantile
+
+THRESHOLD_PERCENT = 5.0
+REGRESSIONS = ("slower", "wrong", "less accurate")
+
+_RESAMPLES = 10_000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row in both results.
+
+    Attributes:
+        name: the row's.
+        batch: images in a query.
+        metric: what the times are made of: the scenario's figure by rounds.
+        old: the figure before, the median of its rounds.
+        new: the figure after.
+        ratio: how many times as long it takes now, new / old of a time and old / new of a rate; ``None``: not to be
+            told.
+        low: lower end of the bootstrap's 95 % interval.
+        high: its upper end.
+        rounds: how many there are, before and after.
+        accuracy: how it changed; ``None`` where the results do not tell, or tell it of other images.
+        verdict: by the rule above.
+        why: in a line.
+    """
+
+    name: str
+    batch: int
+    metric: str
+    old: float
+    new: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+    rounds: tuple[int, int]
+    accuracy: AccuracyChange | None
+    verdict: str
+    why: str
+
+    @property
+    def title(self) -> str:
+        """The row's name and its batch size."""
+        return f"{self.name}, batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results.
+
+    Attributes:
+        threshold_percent: what a row may be slower by.
+        rows: that were measured in both.
+        missing: what was measured before and is not now, with the reason.
+        added: what was not measured before.
+    """
+
+    threshold_percent: float
+    rows: tuple[Change, ...]
+    missing: tuple[str, ...]
+    added: tuple[str, ...]
+
+    @property
+    def regressions(self) -> tuple[str, ...]:
+        """The rows that became worse."""
+        return tuple(row.title for row in self.rows if row.verdict in REGRESSIONS)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {**asdict(self), "regressions": list(self.regressions)}
+
+
+def compare(old: Result, new: Result, threshold_percent: float = THRESHOLD_PERCENT) -> Comparison:
+    """Compare the rows of two results, by name and batch size."""
+    before = {(row.name, row.batch): row for row in old.rows}
+    after = {(row.name, row.batch): row for row in new.rows}
+    same_images = old.settings["source"] == new.settings["source"]
+    rows = [
+        _change(row, before[key], same_images=same_images, allowed=1 + threshold_percent / 100)
+        for key, row in after.items()
+        if row.measured and key in before and before[key].measured
+    ]
+    return Comparison(
+        threshold_percent,
+        tuple(rows),
+        tuple(_missing(row, after.get(key)) for key, row in before.items() if _ran(row) and not _ran(after.get(key))),
+        tuple(_title(row) for key, row in after.items() if _ran(row) and not _ran(before.get(key))),
+    )
+
+
+def _ran(row: Row | None) -> bool:
+    return row is not None and row.measured is not None
+
+
+def _title(row: Row) -> str:
+    return f"{row.name}, batch {row.batch}"
+
+
+def _missing(row: Row, now: Row | None) -> str:
+    return f"{_title(row)}: {now.reason if now and now.reason else 'it takes no part any more'}"
+
+
+def _change(row: Row, before: Row, *, same_images: bool, allowed: float) -> Change:
+    new, old = row.measured, before.measured
+    assert new is not None and old is not None  # noqa: S101, PT018 - the caller looked
+    ratio, low, high = ratio_interval(_times(old.metric), _times(new.metric))
+    accuracy = accuracy_change(old.accuracy, new.accuracy) if same_images else None
+    rounds = (len(old.metric.rounds), len(new.metric.rounds))
+    verdict, why = _verdict(ratio, low, high, rounds, allowed)
+    if accuracy is not None and accuracy.points < -MAX_DROP and accuracy.p_high < CHANCE:
+        verdict, why = "less accurate", f"{accuracy.points:+.2f} points, McNemar's p at most {accuracy.p_high:.2g}"
+    if row.verdict == "wrong" and before.verdict != "wrong":
+        verdict, why = "wrong", row.why
+    told = [None if each is None or not math.isfinite(each) else each for each in (ratio, low, high)]
+    return Change(
+        row.name, row.batch, new.metric.name, _figure(old), _figure(new), *told, rounds, accuracy, verdict, why
+    )  # fmt: skip
+
+
+def _figure(measured: Measured) -> float:
+    return median(measured.metric.rounds) if measured.metric.rounds else measured.median_ms
+
+
+def _times(metric: Metric) -> list[float]:
+    """Return what each round took for the same work; infinity where it held no rate."""
+    if not metric.higher_is_better:
+        return list(metric.rounds)
+    return [1 / each if each > 0 else math.inf for each in metric.rounds]
+
+
+def _verdict(
+    ratio: float | None, low: float | None, high: float | None, rounds: tuple[int, int], allowed: float
+) -> tuple[str, str]:
+    """Return what may be said of a ratio, and why."""
+    if min(rounds) < ROUNDS:
+        return "not judged", f"fewer than {ROUNDS} rounds"
+    if ratio is None or low is None or high is None:
+        return "not judged", "a round has no time or held no rate"
+    if math.isinf(ratio):
+        return "slower", "no rate is held any more"
+    said = f"{ratio:.3g} times as long, 95 % interval {low:.3g} to {high:.3g}"
+    if low > 1 and ratio > allowed:
+        return "slower", said
+    if high < 1 and ratio < 1 / allowed:
+        return "faster", said
+    return "unchanged" if low >= 1 / allowed and high <= allowed else "too noisy", said
+
+
+def ratio_interval(old: Sequence[float], new: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+    """Return the ratio of the medians, new / old, and the bootstrap's 95 % interval of it.
+
+    The interval is widened for few rounds as ``statistics.median_interval`` is, by the smaller side's number.
+
+    Args:
+        old: what each round took before; infinity where it took for ever.
+        new: what each round took after.
+
+    Returns:
+        Nothing three times where a median of the old is 0 or infinite; infinity where the new median alone is.
+    """
+    n = min(len(old), len(new))
+    if n < 2 or not all(0 < each < math.inf for each in old):
+        return None, None, None
+    if math.isinf(median(new)):
+        return math.inf, math.inf, math.inf
+    if not all(math.isfinite(each) for each in new):
+        return None, None, None
+    tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_quantile(0.975, n - 1))
+    random = np.random.default_rng(_SEED)
+    before, after = (
+        np.median(random.choice(np.asarray(times, np.float64), (_RESAMPLES, len(times))), axis=1)
+        for times in (old, new)
+    )
+    found = np.sort(after / before)
+    cut = int(tail * _RESAMPLES)
+    return median(new) / median(old), float(found[cut]), float(found[_RESAMPLES - 1 - cut])
