@@ -1,4 +1,4 @@
-# Seven targets: demo, test, check, fmt, models, fuzz, thin-report. All make .venv and install what they need.
+# Eight targets: demo, test, check, fmt, models, fuzz, thin-report, bench-docs. All make .venv and install what they need.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ FOLDERS := runtime train calibration compile benchmarks cli models
 SOURCES := $(wildcard $(addsuffix /*.py,$(FOLDERS)) models/*) pyproject.toml
 RECIPES := $(wildcard models/*.toml)
 
-.PHONY: demo test check fmt models fuzz thin-report $(RECIPES:.toml=)
+.PHONY: demo test check fmt models fuzz thin-report bench-docs $(RECIPES:.toml=)
 
 demo: $(VENV)/installed
 	$(BIN)/quillrt demo
@@ -42,6 +42,10 @@ fuzz: $(VENV)/installed
 # Size, start, memory and overhead of the runtime in a fresh virtual environment, beside torch; tables go to runs/thin/.
 thin-report: $(VENV)/installed
 	$(BIN)/python -m quillrt.benchmarks.thin_report
+
+# The tables of README.md and docs/benchmarks.md out of benchmarks/results/.
+bench-docs: $(VENV)/installed
+	$(BIN)/python -m quillrt.benchmarks.result_docs
 
 # An ordinary install, made again when a source changes: what is checked and tested is what a user gets.
 $(VENV)/installed: $(SOURCES) $(VENV)/packages

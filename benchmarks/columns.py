@@ -164,7 +164,7 @@ def tables(result: Result) -> dict[str, tuple[Column, ...]]:
 
 
 def to_csv(results: Mapping[str, Result]) -> str:
-    """Return every row of the results by name, unrounded, empty where there is no figure, what the verdict rests on at the end.
+    """Return every row of the results by name, unrounded, empty where there is no figure, the verdict's reason last.
 
     Columns that not all results have are empty in the others.
     """

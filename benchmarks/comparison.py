@@ -3,7 +3,7 @@
 The two were measured at different times, so their rounds are no pairs: each side is drawn anew by itself. The interval
 holds by how much the rounds of a run differ; of a machine that was in another state all the while it knows nothing.
 
-* wrong: the later answers are wrong, whatever time they take.
+* wrong: the answers are wrong, whatever time they take, and were not before; still wrong; mended.
 * less accurate: more than ``MAX_DROP`` points are lost, and McNemar's p is below ``CHANCE`` at its largest.
 * not judged: fewer than ``ROUNDS`` rounds on a side, or rounds in which no rate was held.
 * slower, faster: the 95 % interval of the ratio lies above, or below, 1, and the ratio is beyond the threshold.
@@ -140,8 +140,10 @@ def _change(row: Row, before: Row, *, same_images: bool, allowed: float) -> Chan
     verdict, why = _verdict(ratio, low, high, rounds, allowed)
     if accuracy is not None and accuracy.points < -MAX_DROP and accuracy.p_high < CHANCE:
         verdict, why = "less accurate", f"{accuracy.points:+.2f} points, McNemar's p at most {accuracy.p_high:.2g}"
-    if row.verdict == "wrong" and before.verdict != "wrong":
-        verdict, why = "wrong", row.why
+    if row.verdict == "wrong":
+        verdict, why = "still wrong" if before.verdict == "wrong" else "wrong", row.why
+    elif before.verdict == "wrong":
+        verdict, why = "mended", f"before: {before.why}"
     told = [None if each is None or not math.isfinite(each) else each for each in (ratio, low, high)]
     return Change(
         row.name, row.batch, new.metric.name, _figure(old), _figure(new), *told, rounds, accuracy, verdict, why

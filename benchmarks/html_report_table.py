@@ -67,7 +67,7 @@ def _head(title: str, *, words: bool = False) -> str:
 
 def _cell(value: Value, said: str, *, head: bool = False) -> str:
     """Return a cell; ``data-value`` has every digit that JSON has."""
-    given = repr(value) if isinstance(value, float) else value
+    given = repr(float(value)) if isinstance(value, float) else value
     if head:
         return tag("th", escape(said), scope="row", data_value=given)
     return tag("td", escape(said), class_="number", data_value=given)

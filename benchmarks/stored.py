@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -62,11 +63,8 @@ def _check_form(data: Any, path: Path, instead: Mapping[str, Any]) -> None:
 
     schema = json.loads((files("quillrt.benchmarks") / "result.schema.json").read_text(encoding="utf-8"))
     light = {**data, **instead} if isinstance(data, dict) else data
-    try:
-        rows = [_without_latencies(row) for row in light["rows"]]
-        light = {**light, "rows": rows}
-    except (KeyError, TypeError, AttributeError):  # not of the form; jsonschema says in what
-        pass
+    with suppress(KeyError, TypeError, AttributeError):  # not of the form: jsonschema says in what
+        light = {**light, "rows": [_without_latencies(row) for row in light["rows"]] or light["rows"]}
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(light))
     if error is not None:
         where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)

@@ -36,7 +36,7 @@ def row(name, batch, median_ms, *, right=1990, images=2000, rounds=QUIET, wrong=
         Round(
             0,
             2.0 * n,
-            each.sum() / 1e9,
+            float(each.sum()) / 1e9,
             len(each),
             median_ms * factor,
             Warmup(20, 0.1, stable=True),

@@ -1,0 +1,103 @@
+"""A result read back from its file: whole, or one line that says what is wrong with it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from invented import REFERENCE, absent, result, row
+
+from quillrt.benchmarks.stored import load_result
+from quillrt.runtime.errors import DataError
+
+pytest.importorskip("jsonschema", reason="needs the package jsonschema, out of the extra bench")
+EXAMPLE = Path(__file__).parents[2] / "benchmarks" / "results" / "example.json"
+
+
+@pytest.fixture(scope="module")
+def whole():
+    device = {"h2d_ms": 0.1, "compute_ms": 0.5, "d2h_ms": 0.1, "enqueue_ms": 0.2}
+    rows = row(REFERENCE, 1, 1.0), row("tensorrt fp16", 1, 0.5, device_ms=device), absent("litert int8", 1, "no LiteRT")
+    return json.dumps(result(*rows).to_json())
+
+
+@pytest.fixture
+def plain(whole):
+    return json.loads(whole)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a value as JSON and return where."""
+
+    def written(value):
+        path = tmp_path / "result.json"
+        path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+        return path
+
+    return written
+
+
+def test_the_committed_example_is_read_and_written_as_it_was():
+    assert json.loads(json.dumps(load_result(EXAMPLE).to_json())) == json.loads(EXAMPLE.read_text(encoding="utf-8"))
+
+
+def test_what_was_written_is_read_back(plain, written):
+    assert json.loads(json.dumps(load_result(written(plain)).to_json())) == plain
+
+
+def test_a_summary_has_no_single_latencies(written):
+    made = result(row(REFERENCE, 1, 1.0))
+    found = load_result(written(made.to_json(raw=False)))
+    measured = made.rows[0].measured
+    bare = replace(measured, rounds=tuple(replace(each, latencies_ns=()) for each in measured.rounds))
+    assert found.rows == (replace(made.rows[0], measured=bare),)
+
+
+def test_what_is_no_file_or_no_json_is_said(tmp_path, written):
+    with pytest.raises(DataError, match=r"expected a result at .*nothing.json.* quillrt bench makes one"):
+        load_result(tmp_path / "nothing.json")
+    for text in ("", "{", "[" * 100_000, '{"rows": NaN}', "\x00"):
+        with pytest.raises(DataError, match="expected a result in JSON"):
+            load_result(written(text))
+    for value in ([], 3, None, "text"):
+        with pytest.raises(DataError, match="schema_version 2, found None"):
+            load_result(written(json.dumps(value)))
+
+
+def test_another_version_is_refused_and_can_be_tried(plain, written):
+    path = written({**plain, "schema_version": 3})
+    with pytest.raises(DataError, match="schema_version 2, found 3"):
+        load_result(path)
+    assert load_result(path, any_version=True).rows[0].name == REFERENCE
+    del plain["rows"][0]["verdict"]
+    with pytest.raises(DataError, match="'verdict' is a required property"):
+        load_result(written({**plain, "schema_version": 3}), any_version=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda plain: plain["rows"][0]["measured"].update(median_ms="1"), r"result.rows\[0\].measured.median_ms"),
+        (lambda plain: plain["rows"][0]["measured"]["rounds"][1].update(latencies_ns=[1, 2.5]), "latencies_ns"),
+        (lambda plain: plain["rows"][0]["measured"]["rounds"][1].update(latencies_ns=[1, True]), "latencies_ns"),
+        (lambda plain: plain["rows"][0]["measured"]["rounds"][1].update(latencies_ns=None), "latencies_ns"),
+        (lambda plain: plain["rows"][0]["measured"].pop("rounds"), "rounds"),
+        (lambda plain: plain["rows"][0].update(measured=[]), "measured"),
+        (lambda plain: plain.update(rows={}), "rows"),
+        (lambda plain: plain["environment"]["device"].pop("cpu"), "cpu"),
+        (lambda plain: plain["environment"]["device"].update(gpus=[{}]), "name"),
+        (lambda plain: plain["environment"]["device"].update(gpus=3), "measure it again"),
+        (lambda plain: plain.update(baseline={"one": "eager fp32"}), "'one'"),
+        (lambda plain: plain["rows"][1]["measured"]["device_ms"].pop("enqueue_ms"), "enqueue_ms"),
+        (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(images=0), "accuracy on images"),
+        (lambda plain: plain["rows"][1].update(verdict="wrong"), "found tensorrt fp16 at batch 1"),
+        (lambda plain: plain["winners"][0].update(name="litert int8"), "found litert int8 at batch 1"),
+        (lambda plain: plain["winners"][0].update(name=None, tied=["nobody"]), "found nobody at batch 1"),
+    ],
+)
+def test_what_is_damaged_is_named_in_one_line(plain, written, spoil, said):
+    spoil(plain)
+    with pytest.raises(DataError, match=said) as error:
+        load_result(written(plain))
+    assert "\n" not in str(error.value)
