@@ -17,7 +17,7 @@ def result_tables(result: Result) -> str:
     """Return a table for each kind of figure that the result has, best rows first, wrong ones last."""
     first = {(each.batch, each.name) for each in result.winners if each.name}
     rows = ranked(result.rows)
-    return "".join(_table(title, (*WHO, *columns), rows, first) for title, columns in tables(result).items())
+    return "".join(_table(title, columns, rows, first) for title, columns in tables(result).items())
 
 
 def medians_table(results: Mapping[str, Result]) -> str:
@@ -38,7 +38,8 @@ def medians_table(results: Mapping[str, Result]) -> str:
 def _table(
     title: str, columns: Sequence[Column], rows: Sequence[Row], first: Collection[tuple[int, str | None]]
 ) -> str:
-    shown = [c for c in columns if c in WHO or any(c.value(row) is not None for row in rows)]
+    rows = [row for row in rows if any(column.value(row) is not None for column in columns)]
+    shown = (*WHO, *(column for column in columns if any(column.value(row) is not None for row in rows)))
     head = [_head(c.title, words=c.key in ("row", "verdict")) for c in shown]
     lines = []
     for row in rows:

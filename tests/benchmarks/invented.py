@@ -76,7 +76,8 @@ def row(name, batch, median_ms, *, right=1990, images=2000, rounds=QUIET, wrong=
 
 
 def absent(name, batch, reason):
-    return Row(*name.split(" ", 1), batch, reason=reason)
+    backend, _, precision = name.partition(" ")
+    return Row(backend, precision or None, batch, reason=reason)
 
 
 def result(*rows, **changes):
