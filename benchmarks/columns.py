@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from .comparing import REFERENCES
-from .measured import Measured
+from .measured import Accuracy, Agreement, Measured
 from .results import Ratio, Result, Row, spread
 
 Value = float | int | str | None
@@ -60,7 +60,15 @@ def _percentile(name: str) -> Callable[[Row], Value]:
 
 
 def _device(name: str) -> Callable[[Row], Value]:
-    return _of(lambda measured: measured.device_ms and measured.device_ms[name])
+    return _of(lambda measured: None if measured.device_ms is None else measured.device_ms[name])
+
+
+def _accuracy(get: Callable[[Accuracy], Value]) -> Callable[[Row], Value]:
+    return _of(lambda measured: None if measured.accuracy is None else get(measured.accuracy))
+
+
+def _agreement(get: Callable[[Agreement], Value]) -> Callable[[Row], Value]:
+    return _of(lambda measured: None if measured.agreement is None else get(measured.agreement))
 
 
 def _ratio(name: str) -> Callable[[Row], Value]:
@@ -79,7 +87,7 @@ def _told(row: Row, name: str) -> Ratio | None:
 
 def _accuracy_bounds(row: Row) -> Bounds | None:
     accuracy = row.measured.accuracy if row.measured else None
-    return accuracy and (accuracy.low, accuracy.high)
+    return None if accuracy is None else (accuracy.low, accuracy.high)
 
 
 def _held_p99(measured: Measured) -> float | None:
@@ -96,17 +104,17 @@ ANSWERS = (
     Column(
         "accuracy",
         "accuracy (95 %)",
-        _of(lambda m: m.accuracy and m.accuracy.right / m.accuracy.images),
+        _accuracy(lambda a: a.right / a.images),
         ".2%",
         bounds=_accuracy_bounds,
     ),
-    Column("accuracy_images", "images", _of(lambda m: m.accuracy and m.accuracy.images), ","),
-    Column("drop_points", "drop, points", _of(lambda m: m.accuracy and m.accuracy.drop_points), ".2f"),
-    Column("mcnemar_p", "McNemar's p", _of(lambda m: m.accuracy and m.accuracy.p), ".2g"),
-    Column("same_label", "same label", _of(lambda m: m.agreement and m.agreement.same_label), ".1%"),
-    Column("max_difference", "max |Δ|", _of(lambda m: m.agreement and m.agreement.max_difference), ".1e"),
-    Column("relative_error", "relative error", _of(lambda m: m.agreement and m.agreement.relative_error), ".1e"),
-    Column("tolerance", "allowed", _of(lambda m: m.agreement and m.agreement.tolerance), ".0e"),
+    Column("accuracy_images", "images", _accuracy(lambda a: a.images), ","),
+    Column("drop_points", "drop, points", _accuracy(lambda a: a.drop_points), ".2f"),
+    Column("mcnemar_p", "McNemar's p", _accuracy(lambda a: a.p), ".2g"),
+    Column("same_label", "same label", _agreement(lambda a: a.same_label), ".1%"),
+    Column("max_difference", "max |Δ|", _agreement(lambda a: a.max_difference), ".1e"),
+    Column("relative_error", "relative error", _agreement(lambda a: a.relative_error), ".1e"),
+    Column("tolerance", "allowed", _agreement(lambda a: a.tolerance), ".0e"),
 )
 COSTS = (
     Column("load_ms", "load, ms", _of(lambda m: m.cost.load_ms), ",.0f"),

@@ -144,10 +144,25 @@ def _change(row: Row, before: Row, *, same_images: bool, allowed: float) -> Chan
         verdict, why = "still wrong" if before.verdict == "wrong" else "wrong", row.why
     elif before.verdict == "wrong":
         verdict, why = "mended", f"before: {before.why}"
-    told = [None if each is None or not math.isfinite(each) else each for each in (ratio, low, high)]
     return Change(
-        row.name, row.batch, new.metric.name, _figure(old), _figure(new), *told, rounds, accuracy, verdict, why
-    )  # fmt: skip
+        name=row.name,
+        batch=row.batch,
+        metric=new.metric.name,
+        old=_figure(old),
+        new=_figure(new),
+        ratio=_finite(ratio),
+        low=_finite(low),
+        high=_finite(high),
+        rounds=rounds,
+        accuracy=accuracy,
+        verdict=verdict,
+        why=why,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """Return what JSON can hold."""
+    return None if value is None or math.isinf(value) else value
 
 
 def _figure(measured: Measured) -> float:

@@ -88,7 +88,7 @@ def _build(kind: Any, value: Any) -> Any:
     """Return JSON's ``value`` as the type ``kind``; what a dataclass derives from its fields is left out."""
     if value is None or kind is Any:
         return value
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         given = [each for each in fields(kind) if each.name in value or _needed(each)]
         return kind(**{each.name: _build(hints[each.name], value[each.name]) for each in given})
