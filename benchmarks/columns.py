@@ -151,7 +151,12 @@ def latency_columns(result: Result) -> tuple[Column, ...]:
             for bounds in (_ratio_bounds(name),)
         ),
         Column("queries", "queries", _of(lambda m: m.queries), ","),
-        Column("round_spread", "rounds apart", _of(lambda m: spread(m.round_medians_ms) if m.rounds else None), ".0%"),
+        Column(
+            "round_spread",
+            "rounds apart",
+            _of(lambda m: spread(m.round_medians_ms) if m.rounds and m.median_ms else None),
+            ".0%",
+        ),
     )
 
 

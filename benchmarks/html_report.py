@@ -82,7 +82,7 @@ def _details(whose: str, result: Result) -> str:
         _section(
             f"To measure it again{whose}",
             "In a checkout of quillrt, in a virtual environment; capitals stand for what is yours. "
-            f"The model's sha256: {result.model.get('sha256', 'not told')}.",
+            f"The sha256 of the model's manifest: {result.model.get('sha256', 'not told')}.",
             tag("pre", escape("\n".join(commands(result))), tabindex=0),
         ),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from zipfile import ZipFile
 
 from quillrt.runtime.backends import BACKENDS
 from quillrt.runtime.pretrained import FOLDER, PREFIX, names
@@ -68,6 +69,9 @@ def _rows(result: Result) -> list[str]:
 
 
 def _pretrained(sha256: str) -> str | None:
-    """Return which of the models that come along this is."""
-    files = {name: FOLDER / f"{name}.quill" for name in names()}
-    return next((n for n, p in files.items() if hashlib.sha256(p.read_bytes()).hexdigest() == sha256), None)
+    """Return which of the models that come along has a manifest with this sha256."""
+    for name in names():
+        with ZipFile(FOLDER / f"{name}.quill") as bundle:
+            if hashlib.sha256(bundle.read("manifest.json")).hexdigest() == sha256:
+                return name
+    return None

@@ -277,3 +277,17 @@ def test_heads_sort_and_what_is_wrong_stays_below(tmp_path, html):
     assert names == sorted(names)
     assert sorts[0] == "ascending"
     assert set(sorts[1:]) == {None}
+
+
+def test_figures_of_nought_are_drawn_as_well(made):
+    """A clock may be too coarse, and a rate of arrivals may never be held."""
+    still = dict.fromkeys(("h2d_ms", "compute_ms", "d2h_ms", "enqueue_ms"), 0.0)
+    rows = []
+    for each in made.rows:
+        if each.measured:
+            rounds = tuple(replace(one, latencies_ns=(0,) * 9, median_ms=0.0) for one in each.measured.rounds)
+            spoilt = replace(each.measured, median_ms=0.0, images_per_second=0.0, device_ms=still, rounds=rounds)
+            rows.append(replace(each, measured=spoilt))
+    page = Page(to_html({"one": replace(made, rows=tuple(rows))}))
+    assert not any("nan" in str(value) or "inf" in str(value) for name, attributes, _ in page.elements
+                   for value in attributes.values() if name in ("path", "line", "text", "rect"))  # fmt: skip
