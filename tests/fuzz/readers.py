@@ -6,9 +6,11 @@ typer shows as wrong usage of a configuration counts as returning.
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import io
 import json
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -83,7 +85,9 @@ class Reader:
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="quillrt-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    folder = Path(tempfile.mkdtemp(prefix="quillrt-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _file(data: bytes, name: str) -> Path:

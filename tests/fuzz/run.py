@@ -13,11 +13,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 ROOT = Path("runs", "fuzz")
+_MEMORY = Path("/dev/shm")  # a file system in memory: each input is a file
 _PYTHON_MIB = 200  # what the process takes before it reads anything
 _TORCH_MIB = 700
 
@@ -39,7 +41,9 @@ def fuzz(name: str, seconds: float, *, heavy: bool) -> tuple[int, list[str]]:
             "-verbosity=1",
         ]
         command = [sys.executable, FOLDER / "target.py", "fuzz", name, corpus, *options]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as scratch:  # libFuzzer leaves all
+            surroundings = {**os.environ, "TMPDIR": scratch}
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=surroundings)
         log = done.stdout + done.stderr
         inputs += sum(int(line.split()[-1]) for line in log.splitlines() if "number_of_executed_units" in line)
         kept = list(suspects.iterdir())
