@@ -22,12 +22,14 @@ def remarks(old: Result, new: Result) -> list[str]:
 
 def _alike(result: Result) -> Mapping[str, Any]:
     environment = result.environment
-    device, settings = environment["device"], result.settings
+    device, jetson, settings = environment["device"], environment.get("jetson") or {}, result.settings
     return {
         "processor": device["cpu"],
         "architecture": device["architecture"],
         "cores": device["cores"],
         "GPUs": ", ".join(gpu["name"] for gpu in device["gpus"]) or "none",
+        "GPU used": settings.get("device", 0),
+        "power mode": jetson.get("power_mode_name") or jetson.get("power_mode"),
         "limit of cores": environment["container"]["cpu_limit_cores"],
         **{name.replace("_", " "): settings[name] for name in _SETTINGS},
     }

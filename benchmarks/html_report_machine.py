@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .jetson_clocks import clocks_line
 from .results import Result
 
 _GPU = {
@@ -20,10 +21,12 @@ def facts(result: Result) -> dict[str, str]:
     """Return name and value of each fact."""
     environment = result.environment
     device, container, git = environment["device"], environment["container"], environment["git"]
+    jetson = environment.get("jetson")
     found = {
         "processor": f"{device['cpu']}, {device['architecture']}, {device['cores']} cores to be had",
         "its instructions": ", ".join(device["instructions"]),
         "GPUs": "; ".join(gpu["name"] for gpu in device["gpus"]) or device["gpu_reason"],
+        "power and clocks": jetson and clocks_line(jetson),
         "NVIDIA driver": environment["nvidia_driver"],
         "memory": _bytes(environment["memory_bytes"]),
         "largest cache": _bytes(environment["l3_bytes"]),

@@ -42,6 +42,7 @@ def bench_command(result: Result) -> str:
         line += ["--batch", str(batch)]
     for name in ("seconds", "rounds", "builds", "threads", "images", "seed"):
         line += [f"--{name}", f"{settings[name]:g}"]
+    line += ["--device", str(settings["device"])] if settings.get("device") else []
     if settings["latency_bound_ms"] is not None:
         line += ["--latency-bound-ms", f"{settings['latency_bound_ms']:g}"]
     if settings["source"] != SYNTHETIC:

@@ -12,15 +12,16 @@ _DEEPEST = 32
 _MOST_DIGITS = 19  # of a whole number: 64 bits
 
 
-def read_json(data: bytes) -> Any:
-    """Return the value of UTF-8 JSON.
+def read_json(data: bytes, most_bytes: int | None = None) -> Any:
+    """Return the value of UTF-8 JSON of ``most_bytes`` at most, of ``MOST_BYTES`` if not given.
 
     Raises:
         ValueError: it is no JSON; or it has NaN, an infinite or a huge number, a name twice in one object, text that
             is no Unicode, or nests deeper than ``_DEEPEST``; in words.
     """
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"expected {MOST_BYTES:,} bytes of JSON at most, found {len(data):,}")
+    most = MOST_BYTES if most_bytes is None else most_bytes
+    if len(data) > most:
+        raise ValueError(f"expected {most:,} bytes of JSON at most, found {len(data):,}")
     try:
         value = json.loads(
             data.decode(), object_pairs_hook=_object, parse_constant=_refuse, parse_int=_whole, parse_float=_number

@@ -167,6 +167,8 @@ def test_other_machines_and_settings_are_obstacles_and_other_versions_are_not(ol
     assert obstacles(old, with_(cpu="Other")) == ["processor: Some CPU → Other"]
     assert obstacles(old, with_(cores=4)) == ["cores: 2 → 4"]
     assert obstacles(old, with_(gpus=[{"name": "Orin"}])) == ["GPUs: none → Orin"]
+    clocks = {"power_mode": 2, "power_mode_name": "15W", "clocks": {}}
+    assert obstacles(old, with_({"jetson": clocks})) == ["power mode: not told → 15W"]
     assert obstacles(old, with_(settings={"threads": 2})) == ["threads: 1 → 2"]
     newer = with_({"packages": {"quillrt": "0.1.0", "numpy": "2.5.0", "onnx": "1.0"}, "on_battery": True})
     assert obstacles(old, newer) == []

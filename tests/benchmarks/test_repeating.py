@@ -30,6 +30,8 @@ def test_settings_are_given_as_they_were(made):
     changed = {"scenario": "server", "latency_bound_ms": 2.5, "source": SYNTHETIC, "provider_options": {"a": "b c"}}
     line = bench_command(replace(made, settings={**made.settings, **changed, "layers": True}))
     assert "--scenario server" in line
+    assert "--device" not in line
+    assert " --device 1 " in bench_command(replace(made, settings={**made.settings, "device": 1}))
     assert line.endswith("--seed 0 --latency-bound-ms 2.5 --provider-option 'a=b c' --layers")
 
 

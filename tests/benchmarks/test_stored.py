@@ -65,6 +65,11 @@ def test_what_is_no_file_or_no_json_is_said(tmp_path, written):
             load_result(written(json.dumps(value)))
 
 
+def test_what_would_steer_a_terminal_becomes_a_space(plain, written):
+    plain["rows"][2]["reason"] = "\x1b[2Jno\nLiteRT"
+    assert load_result(written(plain)).rows[2].reason == " [2Jno LiteRT"
+
+
 def test_another_version_is_refused_and_can_be_tried(plain, written):
     path = written({**plain, "schema_version": 3})
     with pytest.raises(DataError, match="schema_version 2, found 3"):
@@ -87,7 +92,7 @@ def test_another_version_is_refused_and_can_be_tried(plain, written):
         (lambda plain: plain.update(rows={}), "rows"),
         (lambda plain: plain["environment"]["device"].pop("cpu"), "cpu"),
         (lambda plain: plain["environment"]["device"].update(gpus=[{}]), "name"),
-        (lambda plain: plain["environment"]["device"].update(gpus=3), "measure it again"),
+        (lambda plain: plain["environment"]["device"].update(gpus=3), "environment.device.gpus"),
         (lambda plain: plain.update(baseline={"one": "eager fp32"}), "'one'"),
         (lambda plain: plain["rows"][1]["measured"]["device_ms"].pop("enqueue_ms"), "enqueue_ms"),
         (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(images=0), "accuracy on images"),

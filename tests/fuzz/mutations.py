@@ -121,6 +121,7 @@ MUTATIONS: dict[str, Mutation] = {
     "bundle": in_bundle,
     "manifest": in_json,
     "table": in_json,
+    "result": in_json,
     "checkpoint": in_safetensors,
 }
 

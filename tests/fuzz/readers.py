@@ -329,6 +329,34 @@ def read_pth(data: bytes) -> None:
     load_pth(_file(data, "any.pth"), "quillnet", SPEC)
 
 
+def results() -> list[bytes]:
+    example = Path(__file__).parents[2] / "benchmarks" / "results" / "example.json"
+    result = json.loads(example.read_text(encoding="utf-8"))
+    result["rows"] = [row for row in result["rows"] if row["backend"] in ("eager", "tensorrt")]
+    result["winners"] = []
+    times = dict.fromkeys(("h2d_ms", "compute_ms", "d2h_ms", "enqueue_ms"), 0.1)
+    for row in result["rows"]:
+        if row["measured"]:
+            row["measured"]["device_ms"] = times
+            row["measured"]["rounds"] = row["measured"]["rounds"][:2]
+    return [json.dumps(result).encode()]
+
+
+def read_result(data: bytes) -> None:
+    from quillrt.benchmarks.columns import to_csv
+    from quillrt.benchmarks.comparison import compare
+    from quillrt.benchmarks.comparison_machine import obstacles, remarks
+    from quillrt.benchmarks.html_report import to_html
+    from quillrt.benchmarks.markdown_report import to_markdown
+    from quillrt.benchmarks.stored import load_result
+
+    found = load_result(_file(data, "result.json"))
+    for form in (to_html, to_markdown, to_csv):
+        form({"result": found})
+    json.dumps(compare(found, found).to_json(), allow_nan=False)
+    str((obstacles(found, found), remarks(found, found)))
+
+
 READERS = {
     "onnx": Reader(check_self_contained, graphs),
     "bundle": Reader(read_bundle, bundles),
@@ -338,6 +366,7 @@ READERS = {
     "cache": Reader(_imported(".cache"), caches),
     "flatbuffers": Reader(_imported(".flatbuffers"), flatbuffers),
     "config": Reader(read_config, configs),
+    "result": Reader(read_result, results),
     "idx": Reader(read_idx_file, idx_files),
     "checkpoint": Reader(read_checkpoint, checkpoints, heavy=True),
     "pth": Reader(read_pth, pths, heavy=True),

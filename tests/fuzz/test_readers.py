@@ -18,6 +18,7 @@ LIBRARIES = {
     "manifest": ["onnx"],
     "cache": ["onnx"],
     "flatbuffers": ["onnx", "onnxruntime", "flatbuffers"],
+    "result": ["jsonschema"],
     "checkpoint": ["torch", "safetensors"],
     "pth": ["torch"],
 }

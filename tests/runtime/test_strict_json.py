@@ -44,6 +44,7 @@ def test_more_than_fits_into_memory_is_not_even_read(monkeypatch):
     monkeypatch.setattr(strict_json, "MOST_BYTES", 4)
 
     assert read_json(b"[{}]") == [{}]
+    assert read_json(b"[{} ]", 5) == [{}]
     with pytest.raises(ValueError, match="expected 4 bytes of JSON at most, found 5"):
         read_json(b"[{} ]")
 
