@@ -220,6 +220,10 @@ ProviderOption = Annotated[
         "repeatable.",
     ),
 ]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option("--require-signature", metavar="PUB.pem", help="Open only a bundle signed for this public key."),
+]
 PrecisionName = Annotated[str | None, typer.Option("--precision", help="Run this precision of the bundle.")]
 
 

@@ -22,6 +22,7 @@ from quillrt.cli.options import (
     Debug,
     PrecisionName,
     ProviderOption,
+    RequireSignature,
     Threads,
     cache_of,
     precision_of,
@@ -70,6 +71,7 @@ def serve(
     threads: Threads = None,
     provider_option: ProviderOption = None,
     cuda_graph: CudaGraph = False,
+    require_signature: RequireSignature = None,
     cached: Cached = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON for programs: a line at the start, one at the end.")
@@ -110,7 +112,7 @@ def serve(
     options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=provider_options(provider_option))
     batching = Batching(max_batch, max_delay_ms, max_queue, workers or os.cpu_count() or 1)
     limits = Limits(max_bytes, max_bytes + _OTHER_BODIES, max_images, max_pixels, receive_seconds)
-    opened = Bundle.open(bundle.path)
+    opened = Bundle.open(bundle.path, require_signature)
     with contextlib.closing(bind(host, port, token)) as bound:
         with phase_bars(quiet) as phases:
             session, entry, chosen = open_fitting(
