@@ -81,3 +81,11 @@ def test_a_signature_that_cannot_be_checked_for_want_of_the_package_opens_nothin
         code, out, err = quillrt(*words)
         assert (code, out) == (1, "")
         assert "signatures need the package cryptography: pip install 'quillrt[sign]'" in err
+
+
+def test_nothing_is_served_that_is_not_signed(quillrt, quadrants_bundle, keys):
+    for package in ("uvicorn", "starlette", "prometheus_client"):
+        pytest.importorskip(package)
+    code, out, err = quillrt("serve", quadrants_bundle, "--port", 0, "--require-signature", keys[1])
+    assert (code, out) == (1, "")
+    assert "has no signature; get the signed one" in err
