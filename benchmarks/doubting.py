@@ -21,11 +21,19 @@ def doubts(result: Result) -> list[str]:
     ]
     git = result.environment["git"]
     lines = ["the checkout had changes that its commit does not hold"] if git is not None and git["changed"] else []
-    return [*result.warnings, *(f"{what}: {'; '.join(who)}" for what, who in found if who), *lines]
+    return [*result.warnings, *(f"{what}: {who}" for what, who in found if who), *lines]
 
 
-def _of(result: Result, which: Callable[[Row, Measured], bool]) -> list[str]:
-    return [f"{row.name}, batch {row.batch}" for row in result.rows if row.measured and which(row, row.measured)]
+def _of(result: Result, which: Callable[[Row, Measured], bool]) -> str:
+    """Return the names of the rows meant, by batch size; nothing of none."""
+    ran = [(row, which(row, row.measured)) for row in result.rows if row.measured]
+    if all(meant for _, meant in ran):
+        return "every row" if ran else ""
+    names: dict[int, list[str]] = {}
+    for row, meant in ran:
+        if meant:
+            names.setdefault(row.batch, []).append(row.name)
+    return "; ".join(f"batch {batch}: {', '.join(some)}" for batch, some in names.items())
 
 
 def _unsteady(measured: Measured) -> bool:

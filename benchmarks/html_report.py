@@ -68,7 +68,8 @@ def _details(whose: str, result: Result) -> str:
     parts = [
         _section(
             f"Tables{whose}",
-            f"The best rows come first; a column's head sorts. Verdicts are against {_baselines(result)}.",
+            f"The best rows come first; a column's head sorts. Verdicts are against {_baselines(result)}; "
+            "peers, other tools for the same model, never win.",
             result_tables(result),
         ),
         _section(f"Beside others' tools{whose}", "", _list("", map(escape, beside))) if beside else "",

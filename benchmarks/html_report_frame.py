@@ -10,7 +10,7 @@ from .measured import Measured
 from .results import Row
 
 SIZE = 12.0  # of letters
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 44  # margins of a plot
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 44  # margins of a plot
 
 Ran = tuple[Row, Measured]
 
@@ -38,7 +38,7 @@ def family(row: Row) -> str:
 def called(row: Row) -> str:
     """Return the row's name with what a reader must know before all else."""
     marks = {"wrong": "WRONG: ", "too noisy": "too noisy: "}
-    return marks.get(row.verdict, "") + row.name
+    return marks.get(row.verdict, "peer: " if row.kind == "peer" else "") + row.name
 
 
 def marker(row: Row, x: float, y: float, said: str) -> str:
@@ -72,5 +72,5 @@ def frame(
         parts += [line(x.start, y.at(value), x.end, y.at(value), "grid")]
         parts += [text(x.start - 6, y.at(value) + 4, said, class_="tick", text_anchor="end")]
     parts.append(text(x.end, y.start + 34, x_title, class_="title", text_anchor="end"))
-    parts.append(text(x.start + 4, y.end + 8, y_title, class_="title"))
+    parts.append(text(x.start, y.end - 12, y_title, class_="title"))
     return parts

@@ -53,7 +53,7 @@ def _table(
 def _of(column: Column, row: Row, leading: bool) -> str:  # noqa: FBT001
     value = column.value(row)
     if column.key == "verdict":
-        said = "fastest" if leading else column.text(row)
+        said = "fastest" if leading else ("peer, " if row.kind == "peer" else "") + column.text(row)
         kind = "wrong" if row.verdict == "wrong" else "first" if leading else ""
         kind = kind or ("doubtful" if row.verdict in _DOUBTFUL else "")
         mark = tag("span", escape(said), class_=f"verdict {kind}".strip(), title=row.why or None)
