@@ -21,6 +21,7 @@ from quillrt.cli.options import (
     Device,
     Json,
     PrecisionName,
+    PreprocessingWay,
     ProviderOption,
     Quiet,
     RequireSignature,
@@ -31,8 +32,8 @@ from quillrt.cli.options import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from quillrt.runtime.prepare import Prepared
+    from quillrt.runtime.preprocessing import Preprocessing
 
 
 def run(
@@ -54,6 +55,7 @@ def run(
     ] = None,
     backend: Backend = None,
     precision: PrecisionName = None,
+    preprocessing: PreprocessingWay = "auto",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels per image.")] = 1,
     min_confidence: Annotated[
         float, typer.Option("--min-confidence", min=0, max=1, help="Answer 'unsure' below this probability.")
@@ -77,13 +79,15 @@ def run(
     from quillrt.cli.bulk import Bulk, run_into_file, run_on_ray
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.ort_options import for_batch
-    from quillrt.runtime.predict import predict
+    from quillrt.runtime.predict import predict_prepared
+    from quillrt.runtime.prepare import check_way
     from quillrt.runtime.rows import Choices
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
     if output is None and (resume or on or workers):
         raise typer.BadParameter("--resume, --workers and --on go with --output")
+    check_way(preprocessing)
     bulk = Bulk(images, output or "", resume, workers, batch_size, as_json, quiet)
     if output is not None and on is None:
         from quillrt.runtime.bulk import shared_out  # not for one image: its processes and threads take time to load
@@ -95,7 +99,8 @@ def run(
     given = provider_options(provider_option)
     tied = for_batch(backend, given, batch_size) if backend and cuda_graph else given
     options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph)
-    choices, opened = Choices(top_k, min_confidence, reject), Bundle.open(bundle.path, require_signature)
+    choices = Choices(top_k, min_confidence, reject, preprocessing)
+    opened = Bundle.open(bundle.path, require_signature)
     if on is not None:
         from quillrt.runtime.ray_job import Model
 
@@ -118,7 +123,8 @@ def run(
             run_into_file(ctx, bulk, session, opened, {"file": entry.path, "backend": chosen}, choices)
             return
         confidence = opened.manifest.confidence
-        predictions = list(predict(session, _read(map(Path, images)), top_k, batch_size, confidence))
+        prepared = _prepared(map(Path, images), session.spec.preprocessing, preprocessing)
+        predictions = list(predict_prepared(session, prepared, top_k, batch_size, confidence))
     if as_json:
         print_json(
             {
@@ -136,13 +142,14 @@ def run(
         sys.stdout.write(f"{p.name}  {f'{doubt} ({answers})' if doubt else answers}\n")
 
 
-def _read(paths: Iterable[Path]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _prepared(paths: Iterable[Path], recipe: Preprocessing, way: str) -> Iterator[tuple[str, Prepared]]:
     from quillrt.runtime.files import bounded
-    from quillrt.runtime.images import MOST_BYTES, find_images, read_image
+    from quillrt.runtime.images import MOST_BYTES, find_images
+    from quillrt.runtime.prepare import prepare_file
 
     for path in paths:
         if str(path) == "-":
-            yield "-", read_image(bounded(sys.stdin.buffer, MOST_BYTES, "stdin"), "stdin")
+            yield "-", prepare_file(bounded(sys.stdin.buffer, MOST_BYTES, "stdin"), recipe, way, "stdin")
             continue
         for file in find_images([path]):
-            yield str(file), read_image(file)
+            yield str(file), prepare_file(file, recipe, way)

@@ -22,6 +22,7 @@ from quillrt.cli.options import (
     Json,
     ModelDataset,
     PrecisionName,
+    PreprocessingWay,
     Quiet,
     Threads,
     cache_of,
@@ -79,6 +80,7 @@ def evaluate(
     dataset: ModelDataset = None,
     data_root: DataRoot = None,
     part: Annotated[str, typer.Option("--part", help="test, validation, train or all.")] = "test",
+    preprocessing: PreprocessingWay = "auto",
     backend: Backend = None,
     precision: PrecisionName = None,
     against_backend: Annotated[
@@ -98,12 +100,14 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure how often a checkpoint or a bundle is right, where it is wrong, and how sure it is of it."""
+    from quillrt.runtime.prepare import check_way
     from quillrt.train.datasets import public_name
     from quillrt.train.evaluation import evaluate as judge
     from quillrt.train.mcnemar import mcnemar
 
     if against is None and (against_backend or against_precision):
         raise ConfigError("--against-backend and --against-precision choose for another model: give it by --against")
+    check_way(preprocessing)
     if output is not None:
         check_output(output / "evaluation.json", ".json")
     options, track = SessionOptions(threads, device), tracker(quiet)
@@ -113,13 +117,13 @@ def evaluate(
         if against is not None:
             second = _open(stack, against, against_backend, precision_of(against_precision), options, quiet=quiet)
             _check_same_labels(first, second)
-        name, images = _images(first, dataset, data_root, part)
+        name, images = _images(first, dataset, data_root, part, preprocessing)
         result = judge(first.session, images, track=track)
         if second is not None:
-            other = judge(second.session, _images(second, name, data_root, part)[1], track=track)
+            other = judge(second.session, _images(second, name, data_root, part, preprocessing)[1], track=track)
     shown = public_name(name)
     title = f"{model.path.name} on {shown} ({part}): {result.accuracy:.2%} of {result.n:,} images"
-    report = {**first.to_json(), "dataset": shown, "part": part, **result.to_json()}
+    report = {**first.to_json(), "dataset": shown, "part": part, "preprocessing": preprocessing, **result.to_json()}
     if second is not None and other is not None:
         report["against"] = {**second.to_json(), **other.to_json()}
         report["mcnemar"] = asdict(mcnemar(result.right, other.right))
@@ -181,12 +185,15 @@ def _check_same_labels(first: _Opened, second: _Opened) -> None:
         raise SpecError(f"expected two models of the same labels, found {' and '.join(alone)}; compare others")
 
 
-def _images(opened: _Opened, dataset: str | None, data_root: Path | None, part: str) -> tuple[str, ImageSet]:
+def _images(opened: _Opened, dataset: str | None, data_root: Path | None, part: str, way: str) -> tuple[str, ImageSet]:
     """Return the data set's name and the images of its part; a folder's are fitted by the model's own recipe."""
-    from quillrt.train.datasets import load_dataset_for
+    from quillrt.runtime.prepare import PHOTO
+    from quillrt.train.datasets import as_photographs, load_dataset_for
 
-    name, splits = load_dataset_for(opened.session.spec, opened.training, dataset, data_root)
-    return name, splits.part(part)
+    spec = opened.session.spec
+    name, splits = load_dataset_for(spec, opened.training, dataset, data_root, way)
+    images = splits.part(part)
+    return name, as_photographs(images, spec.preprocessing) if way == PHOTO else images
 
 
 def _draw(folder: Path, result: Evaluation, images: ImageSet, opened: _Opened, title: str) -> None:

@@ -15,6 +15,7 @@ MODULES = {
     "build": "building",
     "inspect": "inspecting",
     "run": "device",
+    "explain": "explaining",
     "serve": "serving",
     "doctor": "doctor",
     "bench": "measuring",

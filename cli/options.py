@@ -224,6 +224,14 @@ RequireSignature = Annotated[
     Path | None,
     typer.Option("--require-signature", metavar="PUB.pem", help="Open only a bundle signed for this public key."),
 ]
+PreprocessingWay = Annotated[
+    str,
+    typer.Option(
+        "--preprocessing",
+        help="as-is: a roughly cropped character on even ground; photo: one found on a photograph, on whatever paper; "
+        "auto: what the image needs.",
+    ),
+]
 PrecisionName = Annotated[str | None, typer.Option("--precision", help="Run this precision of the bundle.")]
 
 

@@ -21,6 +21,7 @@ from quillrt.cli.options import (
     CudaGraph,
     Debug,
     PrecisionName,
+    PreprocessingWay,
     ProviderOption,
     RequireSignature,
     Threads,
@@ -42,6 +43,7 @@ def serve(
     ] = None,
     backend: Backend = None,
     precision: PrecisionName = None,
+    preprocessing: PreprocessingWay = "auto",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many labels, where a request does not say.")] = 1,
     min_confidence: Annotated[
         float, typer.Option("--min-confidence", min=0, max=1, help="Answer 'unsure' below this probability.")
@@ -92,6 +94,7 @@ def serve(
     from quillrt.runtime.http_server import Connections, bind, check_installed, url_of
     from quillrt.runtime.http_server import serve as run_server
     from quillrt.runtime.http_token import find_token
+    from quillrt.runtime.prepare import check_way
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.serving import warm_up
     from quillrt.runtime.session import SessionOptions
@@ -108,6 +111,7 @@ def serve(
     if max_images > max_queue:
         raise ConfigError(f"expected --max-images of at most --max-queue, found {max_images} and {max_queue}")
     check_installed()
+    check_way(preprocessing)
     token = find_token(token_file)
     options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=provider_options(provider_option))
     batching = Batching(max_batch, max_delay_ms, max_queue, workers or os.cpu_count() or 1)
@@ -126,7 +130,7 @@ def serve(
             )
         with session:
             warm_up(session, max_batch)
-            answers = Answers(entry.path, chosen, top_k, min_confidence, reject)
+            answers = Answers(entry.path, chosen, top_k, min_confidence, reject, preprocessing)
             tally = Tally()
             app = application(session, opened.manifest.confidence, answers, batching, limits, tally, token, log)
             url = url_of(bound)

@@ -40,6 +40,8 @@ def schema() -> Any:
             ("probability", pa.float64()),
             ("is_character", pa.bool_()),
             ("unsure", pa.bool_()),
+            ("preprocessing", pa.string()),
+            ("because", pa.string()),
             ("top", pa.list_(label)),
             ("error", pa.string()),
         ]

@@ -37,7 +37,10 @@ def recognize_files(
         AccuracyError: a logit is NaN or infinite.
         WorkerError: a process that reads images ended.
     """
-    with Decoders(workers, session.spec.preprocessing) as decoders, ThreadPoolExecutor(1) as writer:
+    with (
+        Decoders(workers, session.spec.preprocessing, choices.preprocessing) as decoders,
+        ThreadPoolExecutor(1) as writer,
+    ):
         batches = iter(lambda: list(islice(files, batch_size)), [])
 
         def finish(decoded: Decoded, logits: NDArray[np.float32]) -> int:
@@ -80,7 +83,7 @@ def rows_of(
 ) -> list[Row]:
     """Return a row for each of ``decoded.images``, in order; ``logits`` are those of ``decoded.fitted``."""
     names = [name for place, name in enumerate(decoded.images) if place not in decoded.errors]
-    found = predictions(names, logits, decoded.fitted, labels, choices.top_k, confidence)
+    found = predictions(names, logits, decoded.fitted, labels, choices.top_k, confidence, decoded.ways)
     rows = [answered(prediction, choices) for prediction in found]
     for place, error in sorted(decoded.errors.items()):
         rows.insert(place, unreadable(decoded.images[place], error))

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError, WorkerError
-from .images import read_image
-from .preprocessing import Preprocessing, fit_each
+from .prepare import AUTO, Prepared, Unfitted, Way, begin, fit_all, read
+from .preprocessing import Preprocessing
 
 # The other process finds packages where this one does, and none in the folder that it happens to run in.
 _START = """import sys
@@ -38,33 +38,34 @@ class Decoded:
     Attributes:
         images: their paths, as given.
         fitted: those that could be read, uint8 (N, height, width), in their order.
+        ways: in which these were prepared.
         errors: why the others could not, by their place in ``images``.
     """
 
     images: Sequence[str]
     fitted: NDArray[np.uint8]
+    ways: Sequence[Way]
     errors: dict[int, str]
 
 
-def read_file(name: str) -> NDArray[np.uint8]:
-    """Return the image in a file; errors as ``read_image``."""
-    return read_image(Path(name))
-
-
 def decode(
-    images: Sequence[str], recipe: Preprocessing, read: Callable[[str], NDArray[np.uint8]] = read_file
+    images: Sequence[str],
+    recipe: Preprocessing,
+    way: str,
+    source: Callable[[str], Path | bytes] = Path,
 ) -> Decoded:
-    """Read and fit ``images``; ``read`` raises ImageError of one that is unreadable."""
+    """Read and prepare ``images`` in the ``way`` of ``prepare.prepare``; ``source`` gives a file, or its content."""
     errors: dict[int, str] = {}
 
-    def readable() -> Iterator[NDArray[np.uint8]]:
+    def readable() -> Iterator[Prepared | Unfitted]:
         for place, image in enumerate(images):
             try:
-                yield read(image)
+                yield begin(read(source(image), recipe, way, image), recipe, way)
             except ImageError as error:
                 errors[place] = str(error)
 
-    return Decoded(images, fit_each(readable(), recipe), errors)
+    fitted, ways = fit_all(readable(), recipe)
+    return Decoded(images, fitted, ways, errors)
 
 
 class Decoders:
@@ -76,9 +77,10 @@ class Decoders:
     Args:
         workers: how many.
         recipe: how images are fitted.
+        way: how they are prepared, as for ``prepare.prepare``.
     """
 
-    def __init__(self, workers: int, recipe: Preprocessing) -> None:
+    def __init__(self, workers: int, recipe: Preprocessing, way: str = AUTO) -> None:
         self.workers = workers
         # Two threads for each process: it has a batch to begin with as soon as it ended the one before.
         self._threads = ThreadPoolExecutor(2 * workers)
@@ -94,7 +96,7 @@ class Decoders:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                 )
-            ours.send(recipe)
+            ours.send((recipe, way))
             self._workers.append(_Worker(process, ours))
         for worker in [*self._workers, *self._workers]:
             self._free.put(worker)
@@ -145,7 +147,7 @@ class Decoders:
             ) from error
         finally:
             self._free.put(worker)
-        return Decoded(batch, fitted, errors)
+        return Decoded(batch, fitted, ways, errors)
 
 
 class _Worker:
@@ -172,12 +174,12 @@ class _Worker:
 
 
 def serve(connection: Connection) -> None:
-    """Take the recipe, then answer each batch of paths with what it becomes, until the other end closes."""
+    """Take recipe and way, then answer each batch of paths with what it becomes, until the other end closes."""
     try:
-        recipe = connection.recv()
+        recipe, way = connection.recv()
         while True:
-            decoded = decode(connection.recv(), recipe)
-            connection.send((decoded.fitted, decoded.errors))
+            decoded = decode(connection.recv(), recipe, way)
+            connection.send((decoded.fitted, decoded.ways, decoded.errors))
     except (EOFError, ConnectionError):
         return
 

@@ -19,6 +19,7 @@ from .http_front import ACCEPTED, ID, Application, Front, Tally
 from .http_metrics import Metrics
 from .http_request import Bodies, ClientGone, Limits, Refusal, busy, images_of
 from .http_token import is_bearer
+from .prepare import AUTO
 from .serving import Served, Service
 from .session import Session
 
@@ -39,6 +40,7 @@ class Answers:
         top_k: labels of each image, where the request does not say.
         min_confidence: below this probability an image is unsure.
         reject: what is not taken for a character gets no answer.
+        preprocessing: how images are prepared, as for ``prepare.prepare``.
     """
 
     file: str
@@ -46,6 +48,7 @@ class Answers:
     top_k: int = 1
     min_confidence: float = 0.0
     reject: bool = True
+    preprocessing: str = AUTO
 
 
 def application(
@@ -71,7 +74,7 @@ def application(
         log: is told a line for each request.
     """
     metrics = Metrics({"file": answers.file, "backend": answers.backend}, lambda: service.held)
-    service = Service(session, confidence, batching, limits.max_pixels, metrics.batch)
+    service = Service(session, confidence, batching, limits.max_pixels, metrics.batch, answers.preprocessing)
     routes = Routes(service, metrics, answers, limits, tally, token)
     return Front(routes.application(), metrics, tally, log)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError
 from .files import read_bounded
@@ -30,6 +31,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+T = TypeVar("T")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -46,6 +48,34 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int | 
     Raises:
         ImageError: no file, an empty one, no image, a truncated one, or more than ``MOST_BYTES`` or ``max_pixels``.
     """
+    return _decoded(source, name, max_pixels, None, grey)
+
+
+def open_image(
+    source: Path | bytes, name: str | None = None, max_pixels: int | None = None, longest: int | None = None
+) -> Image.Image:
+    """Return the image decoded, in whatever mode it has, turned as EXIF says.
+
+    Args:
+        source: as for ``read_image``.
+        name: as for ``read_image``.
+        max_pixels: as for ``read_image``.
+        longest: pixels of the longer side that are enough; a JPEG is then decoded at a half or less of its size, which
+            takes less time.
+
+    Raises:
+        ImageError: as for ``read_image``.
+    """
+    return _decoded(source, name, max_pixels, longest, turned)
+
+
+def _decoded(
+    source: Path | bytes,
+    name: str | None,
+    max_pixels: int | None,
+    longest: int | None,
+    made: Callable[[Image.Image], T],
+) -> T:
     limit = max_pixels or MAX_PIXELS
     name = name or (str(source) if isinstance(source, Path) else "image")
     try:
@@ -62,7 +92,10 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int | 
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > limit:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height}")
-                return grey(image)
+                if longest is not None and max(image.size) > longest:
+                    width, height = (longest * side // max(image.size) for side in image.size)
+                    image.draft(None, (width, height))
+                return made(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"expected at most {limit:,} pixels, but {name} claims more ({error}); shrink it") from error
     except UnidentifiedImageError as error:
@@ -71,6 +104,18 @@ def read_image(source: Path | bytes, name: str | None = None, max_pixels: int | 
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:  # Pillow's decoders on damaged files
         raise ImageError(f"expected a whole image, but {name} is damaged: {error}; copy it again") from error
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """Return the image decoded, and turned as EXIF says.
+
+    Raises:
+        ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white.
+        OSError, SyntaxError, ValueError: Pillow cannot decode it.
+    """
+    _check_pixels(image)
+    image.load()
+    return image if _turn(image) is None else ImageOps.exif_transpose(image)  # which a second time changes nothing
 
 
 def grey(image: Image.Image) -> NDArray[np.uint8]:
@@ -82,18 +127,26 @@ def grey(image: Image.Image) -> NDArray[np.uint8]:
         ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white.
         OSError, SyntaxError, ValueError: Pillow cannot decode it.
     """
-    if 0 in image.size:
-        raise ImageError(f"expected an image with pixels, found one of {image.width} x {image.height}")
-    if image.mode == "F":
-        raise ImageError("expected an image of whole numbers, found floating point (mode F); convert it to 8 bits")
+    _check_pixels(image)
     image.load()  # a TIFF is turned by that, and may be of another size after it
     levels = np.empty((image.height, image.width), np.uint8)
     rows = max(1, _PIXELS_AT_ONCE // max(1, image.width))
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
         levels[top:bottom] = _grey(image.crop((0, top, image.width, bottom)))
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    turn = _turn(image)
     return levels if turn is None else np.asarray(Image.fromarray(levels).transpose(turn))
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if 0 in image.size:
+        raise ImageError(f"expected an image with pixels, found one of {image.width} x {image.height}")
+    if image.mode == "F":
+        raise ImageError("expected an image of whole numbers, found floating point (mode F); convert it to 8 bits")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:

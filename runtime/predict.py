@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .confidence import AS_IT_IS, Confidence
 from .errors import AccuracyError
+from .prepare import NOT_CHOSEN, Prepared, Way
 from .preprocessing import fit_each, normalize
 from .progress import Track, no_progress
 from .session import Session
@@ -25,11 +26,15 @@ class Prediction:
         name: the image's.
         top: labels with their probabilities, the likeliest first.
         is_character: the image is taken for a character.
+        preprocessing: the way in which it was prepared, ``as-is`` or ``photo``.
+        because: why in that one.
     """
 
     name: str
     top: tuple[tuple[str, float], ...]
     is_character: bool = True
+    preprocessing: str = NOT_CHOSEN.preprocessing
+    because: str = NOT_CHOSEN.because
 
     @property
     def label(self) -> str:
@@ -63,6 +68,8 @@ class Prediction:
             "probability": self.probability,
             "is_character": self.is_character,
             "unsure": self.probability < least,
+            "preprocessing": self.preprocessing,
+            "because": self.because,
             "top": [{"label": label, "probability": share} for label, share in self.top],
         }
 
@@ -87,12 +94,36 @@ def predict(
         yield from predict_fitted(session, [name for name, _ in chunk], fitted, top_k, confidence)
 
 
+def predict_prepared(
+    session: Session,
+    images: Iterable[tuple[str, Prepared]],
+    top_k: int = 1,
+    batch_size: int = 64,
+    confidence: Confidence = AS_IT_IS,
+) -> Iterator[Prediction]:
+    """Yield a prediction for each (name, prepared image), as ``predict`` does.
+
+    Raises:
+        AccuracyError: a logit is NaN or infinite.
+    """
+    stream = iter(images)
+    while chunk := list(islice(stream, batch_size)):
+        fitted = np.stack([image.fitted for _, image in chunk])  # (n, height, width)
+        ways = [image.way for _, image in chunk]
+        yield from predict_fitted(session, [name for name, _ in chunk], fitted, top_k, confidence, ways)
+
+
 def predict_fitted(
-    session: Session, names: Sequence[str], fitted: NDArray[np.uint8], top_k: int, confidence: Confidence
+    session: Session,
+    names: Sequence[str],
+    fitted: NDArray[np.uint8],
+    top_k: int,
+    confidence: Confidence,
+    ways: Sequence[Way] | None = None,
 ) -> list[Prediction]:
     """Return a prediction for each of ``fitted``, uint8 (n, height, width), all run at once; errors as ``predict``."""
     logits = logits_of(session, fitted)
-    return predictions(names, logits, fitted, session.spec.labels, top_k, confidence)
+    return predictions(names, logits, fitted, session.spec.labels, top_k, confidence, ways)
 
 
 def predictions(
@@ -102,14 +133,21 @@ def predictions(
     labels: Sequence[str],
     top_k: int,
     confidence: Confidence,
+    ways: Sequence[Way] | None = None,
 ) -> list[Prediction]:
-    """Return what logits (n, K) of the images ``fitted``, uint8 (n, height, width), say."""
+    """Return what logits (n, K) of the images ``fitted``, uint8 (n, height, width), say.
+
+    ``ways`` are those in which the images were prepared, ``NOT_CHOSEN`` if nothing is given.
+    """
     shares, accepted = confidence.probabilities(logits), confidence.are_characters(logits, fitted)
     order = np.argsort(-shares, axis=1, kind="stable")[:, :top_k]
     best = np.take_along_axis(shares, order, axis=1)
+    given = ways or [NOT_CHOSEN] * len(names)
     return [
-        Prediction(name, tuple((labels[k], share) for k, share in zip(ks, row, strict=True)), is_one)
-        for name, ks, row, is_one in zip(names, order.tolist(), best.tolist(), accepted.tolist(), strict=True)
+        Prediction(name, tuple((labels[k], share) for k, share in zip(ks, row, strict=True)), is_one, *way)
+        for name, ks, row, is_one, way in zip(
+            names, order.tolist(), best.tolist(), accepted.tolist(), given, strict=True
+        )
     ]
 
 

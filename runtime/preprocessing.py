@@ -124,6 +124,15 @@ def fit_each(images: Iterable[NDArray[np.uint8]], recipe: Preprocessing) -> NDAr
     return np.concatenate(fitted)
 
 
+def fit_ink(ink: NDArray[np.uint8], recipe: Preprocessing) -> NDArray[np.uint8]:
+    """Return the ink of one character alone, light on black, uint8 (H, W), as uint8 (recipe.height, recipe.width).
+
+    It is cleaned and boxed as the recipe says; where that scales images as they are, as in MNIST.
+    """
+    (cleaned,) = denoise(ink[None], recipe.denoise)
+    return centre_character(cleaned, recipe.height, recipe.width, recipe.fit if recipe.fit in _BOXES else "character")
+
+
 def fit_images(images: ImageSet, recipe: Preprocessing) -> NDArray[np.uint8]:
     """Return a data set's images as uint8 (N, recipe.height, recipe.width), fitted once and never twice.
 

@@ -33,8 +33,8 @@ from .decoding import Decoded, decode
 from .device import cores
 from .errors import BundleError, ConfigError, QuillError, WorkerError
 from .files import check_free, folder_written_whole
-from .images import read_image
 from .precision import Precision
+from .prepare import NOT_CHOSEN, Way
 from .preprocessing import Preprocessing
 from .rows import Choices
 from .select import open_fitting
@@ -93,7 +93,9 @@ class Actor:
         """Return a table of rows, the column ``INDEX`` first, of what ``read`` returned."""
         errors = {place: os.fsdecode(error) for place, error in enumerate(batch["error"]) if error}
         fitted = np.ascontiguousarray(np.delete(batch["fitted"], list(errors), axis=0))
-        decoded = Decoded([os.fsdecode(name) for name in batch["image"]], fitted, errors)
+        found = zip(*(batch[name].tolist() for name in Way._fields), strict=True)
+        ways = [Way(*each) for place, each in enumerate(found) if place not in errors]
+        decoded = Decoded([os.fsdecode(name) for name in batch["image"]], fitted, ways, errors)
         logits = batch_logits(self._session, fitted)
         rows = rows_of(decoded, logits, self._session.spec.labels, self._choices, self._confidence)
         return table(rows).add_column(0, INDEX, [batch[INDEX]])
@@ -107,19 +109,25 @@ def try_actor(content: Any, sha256: str, model: Model) -> dict[str, str] | Quill
         return error
 
 
-def read(batch: Columns, recipe: Preprocessing) -> Columns:
-    """Return the columns ``INDEX``, ``image``, ``fitted`` uint8 (N, height, width) and ``error`` of images by name.
+def read(batch: Columns, recipe: Preprocessing, way: str) -> Columns:
+    """Return ``INDEX``, ``image``, ``fitted`` uint8 (N, height, width), both of ``Way`` and ``error`` of images by name.
 
     Names and errors are bytes, for file names need not be text; an unreadable image is black.
     """
     names = [os.fsdecode(name) for name in batch["image"]]
     with ThreadPoolExecutor(_FETCHES) as pool:
         contents = {name: pool.submit(remote_files.content, name) for name in names}
-        decoded = decode(names, recipe, lambda name: read_image(contents[name].result(), name))
+        decoded = decode(names, recipe, way, lambda name: contents[name].result())
     fitted = np.zeros((len(names), recipe.height, recipe.width), np.uint8)
-    fitted[[place for place in range(len(names)) if place not in decoded.errors]] = decoded.fitted
+    readable = [place for place in range(len(names)) if place not in decoded.errors]
+    fitted[readable] = decoded.fitted
+    ways = dict(zip(readable, decoded.ways, strict=True))
+    columns = {
+        name: np.array([getattr(ways.get(place, NOT_CHOSEN), name) for place in range(len(names))])
+        for name in Way._fields
+    }
     errors = [os.fsencode(decoded.errors.get(place, "")) for place in range(len(names))]
-    return {**batch, "fitted": fitted, "error": np.array(errors, object)}
+    return {**batch, **columns, "fitted": fitted, "error": np.array(errors, object)}
 
 
 def run(
@@ -165,7 +173,9 @@ def run(
         if isinstance(made_by, QuillError):
             raise made_by
         fitted = ray.data.from_arrow(blocks).map_batches(
-            read, batch_size=batch_size, fn_kwargs={"recipe": bundle.manifest.model.preprocessing}
+            read,
+            batch_size=batch_size,
+            fn_kwargs={"recipe": bundle.manifest.model.preprocessing, "way": model.choices.preprocessing},
         )
         rows = fitted.map_batches(
             Actor,

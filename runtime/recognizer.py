@@ -17,10 +17,11 @@ from .bundle import Bundle
 from .cache import Cache, default_folder
 from .confidence import AS_IT_IS, Confidence
 from .errors import ConfigError, ImageError
-from .images import grey, read_image
 from .manifest import Entry
 from .precision import Precision
-from .predict import Prediction, predict
+from .predict import Prediction, predict_prepared
+from .prepare import AUTO, Prepared, check_way, prepare, prepare_file
+from .preprocessing import Preprocessing
 from .pretrained import PREFIX, find
 from .select import open_fitting
 from .session import Session, SessionOptions
@@ -43,8 +44,15 @@ class Recognizer:
         backend: what runs it.
     """
 
-    def __init__(self, session: Session, entry: Entry, backend: str, confidence: Confidence = AS_IT_IS) -> None:
-        self.entry, self.backend, self._confidence = entry, backend, confidence
+    def __init__(
+        self,
+        session: Session,
+        entry: Entry,
+        backend: str,
+        confidence: Confidence = AS_IT_IS,
+        preprocessing: str = AUTO,
+    ) -> None:
+        self.entry, self.backend, self._confidence, self._way = entry, backend, confidence, preprocessing
         self._session = _OneAtATime(session)
 
     @property
@@ -82,8 +90,8 @@ class Recognizer:
         """
         if top_k < 1:
             raise ConfigError(f"expected top_k of 1 or more, found {top_k}")
-        named, is_one = _named(images)
-        found = list(predict(self._session, named, top_k, _BATCH, self._confidence))
+        named, is_one = _named(images, self.spec.preprocessing, self._way)
+        found = list(predict_prepared(self._session, named, top_k, _BATCH, self._confidence))
         return found[0] if is_one else found
 
     def close(self) -> None:
@@ -128,6 +136,7 @@ def open_recognizer(
     precision: Precision | str | None = None,
     options: SessionOptions = SessionOptions(),
     signature_key: str | PathLike[str] | None = None,
+    preprocessing: str = AUTO,
 ) -> Recognizer:
     """Open the file of ``bundle`` that is the likely fastest here, as ``quillrt run`` does.
 
@@ -138,55 +147,57 @@ def open_recognizer(
         options: of the session.
         signature_key: PEM file of the public key that the bundle must be signed for; ``None``: what the environment's
             ``QUILLRT_REQUIRE_SIGNATURE`` asks for.
+        preprocessing: ``auto``, ``as-is`` or ``photo``, as for ``prepare.prepare``.
 
     Raises:
         BundleError: there is no whole bundle, or it is not signed as it must be.
         BackendUnavailable: nothing in it runs here; the message says why for each file.
-        ConfigError: no backend, precision or model has that name, or there is no such key.
+        ConfigError: no backend, precision, preprocessing or model has that name, or there is no such key.
     """
+    check_way(preprocessing)
     given = str(bundle)
     path = find(given.removeprefix(PREFIX), ".quill") if given.startswith(PREFIX) else Path(given)
     wanted = Precision.parse(precision) if isinstance(precision, str) else precision
     opened = Bundle.open(path, None if signature_key is None else Path(signature_key))
     session, entry, chosen = open_fitting(opened, backend, wanted, options, Cache(default_folder()))
-    return Recognizer(session, entry, chosen, opened.manifest.confidence)
+    return Recognizer(session, entry, chosen, opened.manifest.confidence, preprocessing)
 
 
-def _named(images: Images) -> tuple[list[tuple[str, NDArray[np.uint8]]], bool]:
-    """Return names and grey images uint8 (H, W), and whether one alone was given."""
+def _named(images: Images, recipe: Preprocessing, way: str) -> tuple[list[tuple[str, Prepared]], bool]:
+    """Return names and prepared images, and whether one alone was given."""
     if isinstance(images, np.ndarray):
         several, is_one = _split(images)
-        return [(str(number), _grey_array(each)) for number, each in enumerate(several)], is_one
+        return [(str(number), prepare(_image_of(each), recipe, way)) for number, each in enumerate(several)], is_one
     if isinstance(images, str | PathLike | bytes | bytearray | Image.Image):
-        return [_one(images, 0)], True
+        return [_one(images, 0, recipe, way)], True
     if not isinstance(images, Iterable) or isinstance(images, Mapping) or hasattr(images, "read"):
         raise ImageError(
             f"expected an image or several (path, bytes, Pillow image, array), found {type(images).__name__}"
         )
-    return [_one(image, number) for number, image in enumerate(images)], False
+    return [_one(image, number, recipe, way) for number, image in enumerate(images)], False
 
 
-def _one(image: object, number: int) -> tuple[str, NDArray[np.uint8]]:
+def _one(image: object, number: int, recipe: Preprocessing, way: str) -> tuple[str, Prepared]:
     if isinstance(image, np.ndarray):
         several, is_one = _split(image)
         if not is_one:
             raise ImageError(
                 f"expected image {number} of shape (H, W) or (H, W, C), found {image.shape}; give the array itself"
             )
-        return str(number), _grey_array(several[0])
+        return str(number), prepare(_image_of(several[0]), recipe, way)
     if isinstance(image, Image.Image):
-        return str(number), _grey_of(image, number)
+        return str(number), _prepared(image, number, recipe, way)
     if isinstance(image, bytes | bytearray):
-        return str(number), read_image(bytes(image), f"image {number}")
+        return str(number), prepare_file(bytes(image), recipe, way, f"image {number}")
     if isinstance(image, str | PathLike):
-        return str(image), read_image(Path(image))
+        return str(image), prepare_file(Path(image), recipe, way)
     kind = type(image).__name__
     raise ImageError(f"expected a path, bytes, a Pillow image or an array as image {number}, found {kind}")
 
 
-def _grey_of(image: Image.Image, number: int) -> NDArray[np.uint8]:
+def _prepared(image: Image.Image, number: int, recipe: Preprocessing, way: str) -> Prepared:
     try:
-        return grey(image)  # Pillow decodes only now
+        return prepare(turned(image), recipe, way)  # Pillow decodes only now
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"expected a whole image, but image {number} is damaged: {error}; load it again") from error
 
@@ -206,8 +217,8 @@ def _split(array: NDArray[Any]) -> tuple[list[NDArray[Any]], bool]:
     )
 
 
-def _grey_array(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return grey levels, uint8 (H, W), of an image (H, W) or (H, W, C)."""
+def _image_of(image: NDArray[Any]) -> Image.Image:
+    """Return an image (H, W) or (H, W, C) as Pillow has it."""
     if 0 in image.shape:
         raise ImageError(f"expected an image with pixels, found one of shape {image.shape}")
     if image.dtype == np.bool_:
@@ -223,5 +234,5 @@ def _grey_array(image: NDArray[Any]) -> NDArray[np.uint8]:
     else:
         raise ImageError(f"expected an array of uint8, bool or floats from 0 to 1, found {image.dtype}; convert it")
     if levels.ndim == 2 or levels.shape[2] == 1:
-        return np.ascontiguousarray(levels.reshape(levels.shape[:2]))
-    return grey(Image.fromarray(np.ascontiguousarray(levels)))
+        levels = levels.reshape(levels.shape[:2])
+    return Image.fromarray(np.ascontiguousarray(levels))

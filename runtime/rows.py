@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .predict import Prediction
+from .prepare import AUTO
 
 Row: TypeAlias = dict[str, Any]  # plain JSON values by COLUMNS
 
-COLUMNS = ("image", "answer", "doubt", "label", "probability", "is_character", "unsure", "top", "error")
+COLUMNS = (
+    *("image", "answer", "doubt", "label", "probability", "is_character", "unsure", "preprocessing", "because"),
+    *("top", "error"),
+)
 UNREADABLE = "unreadable"
 
 
@@ -21,11 +25,13 @@ class Choices:
         top_k: how many labels, the likeliest first.
         min_confidence: below this probability the answer is in doubt.
         reject: what the bundle's threshold takes for no character is in doubt, too.
+        preprocessing: how images are prepared, as for ``prepare.prepare``.
     """
 
     top_k: int = 1
     min_confidence: float = 0.0
     reject: bool = True
+    preprocessing: str = AUTO
 
 
 def printable(name: str) -> str:

@@ -15,7 +15,8 @@ from .batching import Batcher, Batching
 from .confidence import Confidence
 from .errors import ConfigError, SpecError
 from .images import read_image
-from .predict import Prediction, predict_fitted
+from .predict import Prediction, predict_fitted, predict_prepared
+from .prepare import AUTO, Prepared, prepare_file
 from .preprocessing import fit_image
 from .session import Session
 
@@ -45,9 +46,10 @@ class Service:
         batching: Batching,
         max_pixels: int,
         watch: Callable[[int, float], None],
+        way: str = AUTO,
     ) -> None:
         """Say what runs and how; ``watch`` is told the size of each batch and the seconds it took."""
-        self._session, self._confidence, self._max_pixels = session, confidence, max_pixels
+        self._session, self._confidence, self._max_pixels, self._way = session, confidence, max_pixels, way
         self._batcher = Batcher(self._fit, self._run, batching, watch)
 
     @property
@@ -74,17 +76,15 @@ class Service:
         """
         return await self._batcher.submit(list(enumerate(images)))
 
-    def _fit(self, numbered: tuple[int, bytes]) -> tuple[str, NDArray[np.uint8]]:
+    def _fit(self, numbered: tuple[int, bytes]) -> tuple[str, Prepared]:
         number, data = numbered
-        image = read_image(data, f"image {number}", self._max_pixels)
-        return str(number), fit_image(image, self._session.spec.preprocessing)
+        recipe = self._session.spec.preprocessing
+        return str(number), prepare_file(data, recipe, self._way, f"image {number}", self._max_pixels)
 
-    def _run(self, named: list[tuple[str, NDArray[np.uint8]]]) -> list[Served]:
-        names = [name for name, _ in named]
-        fitted = np.stack([image for _, image in named])  # (n, height, width)
+    def _run(self, named: list[tuple[str, Prepared]]) -> list[Served]:
         labels = len(self._session.spec.labels)
-        found = predict_fitted(self._session, names, fitted, labels, self._confidence)
-        return [Served(prediction, image) for prediction, image in zip(found, fitted, strict=True)]
+        found = predict_prepared(self._session, named, labels, len(named), self._confidence)
+        return [Served(prediction, image.fitted) for prediction, (_, image) in zip(found, named, strict=True)]
 
 
 def warm_up(session: Session, max_batch: int) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from quillrt.runtime.errors import ConfigError, DataError
 from quillrt.runtime.imageset import ImageSet
+from quillrt.runtime.prepare import AS_IS, PHOTO, prepare
 from quillrt.runtime.preprocessing import Preprocessing, fit_images
 from quillrt.runtime.spec import ModelSpec
 
@@ -78,7 +80,9 @@ class Splits:
         return replace(self, train=chosen(self.train), validation=chosen(self.validation), test=chosen(self.test))
 
 
-def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing = Preprocessing()) -> Splits:
+def load_dataset(
+    name: str, data_root: Path | None = None, recipe: Preprocessing = Preprocessing(), way: str = AS_IS
+) -> Splits:
     """Return the data set ``name``; the same images lie in the same parts every time.
 
     Args:
@@ -87,6 +91,7 @@ def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing
             ``quillrt`` in the user's cache, where what lacks is downloaded to.
         recipe: size and denoising of the images; a trained model wants its own. A folder's images, which have any size,
             are fitted by it at once; other data sets stay as they came and have a ``fit`` of their own.
+        way: how a folder's images are prepared, as for ``prepare.prepare``.
 
     Raises:
         DataError: unknown name, or the data cannot be had or are damaged.
@@ -99,7 +104,7 @@ def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing
     if name == "digits":
         images, recipe = read_digits(), replace(recipe, fit="character")
     elif name.startswith(_FOLDER):
-        images = read_folder(Path(name.removeprefix(_FOLDER)).expanduser(), recipe)
+        images = read_folder(Path(name.removeprefix(_FOLDER)).expanduser(), recipe, way)
     else:
         raise DataError(f"expected a data set out of digits, {', '.join(SOURCES)} or {_FOLDER}PATH, found {name!r}")
     fifth = round(len(images) / 5)
@@ -108,7 +113,11 @@ def load_dataset(name: str, data_root: Path | None = None, recipe: Preprocessing
 
 
 def load_dataset_for(
-    spec: ModelSpec, training: Mapping[str, Any], name: str | None, data_root: Path | None = None
+    spec: ModelSpec,
+    training: Mapping[str, Any],
+    name: str | None,
+    data_root: Path | None = None,
+    way: str = AS_IS,
 ) -> tuple[str, Splits]:
     """Return the name and the parts of a data set for a model: of its classes, in its order, folders fitted its way.
 
@@ -117,6 +126,7 @@ def load_dataset_for(
         training: the record of its training; where ``name`` is ``None``, the data set is the one it names.
         name: as for ``load_dataset``.
         data_root: as for ``load_dataset``.
+        way: as for ``load_dataset``.
 
     Raises:
         ConfigError: no name is given and none recorded, or the data set lacks a label.
@@ -125,13 +135,21 @@ def load_dataset_for(
     name = name or recorded_name(training)
     if name is None:
         raise ConfigError("expected --dataset, for this model does not say what it was trained on; try --dataset mnist")
-    splits = load_dataset(name, data_root, spec.preprocessing)
+    splits = load_dataset(name, data_root, spec.preprocessing, way)
     if lacking := [label for label in spec.labels if label not in splits.classes]:
         raise ConfigError(
             f"expected a data set with the model's labels, found {name} without {' '.join(lacking)}; "
             "give --dataset as the model was trained on"
         )
     return name, splits if splits.classes == spec.labels else splits.only(spec.labels)
+
+
+def as_photographs(images: ImageSet, recipe: Preprocessing) -> ImageSet:
+    """Return the images of a data set fitted by ``recipe`` as if each were a photograph, a folder's as they are."""
+    if images.fitted is not None:
+        return images
+    fitted = [prepare(Image.fromarray(image), recipe, PHOTO).fitted for image in images.images]
+    return replace(images, images=np.stack(fitted), fitted=recipe)
 
 
 def public_name(name: str) -> str:

@@ -7,15 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from quillrt.runtime.errors import DataError, ImageError
-from quillrt.runtime.images import find_images, read_image
+from quillrt.runtime.images import find_images
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.preprocessing import Preprocessing, fit_image
+from quillrt.runtime.prepare import AS_IS, prepare_file
+from quillrt.runtime.preprocessing import Preprocessing
 
 _FEWEST = 3  # one image of each class for each of train, validation and test
 
 
-def read_folder(path: Path, recipe: Preprocessing) -> ImageSet:
+def read_folder(path: Path, recipe: Preprocessing, way: str = AS_IS) -> ImageSet:
     """Return the images below each folder in ``path``, fitted by ``recipe``; the folders' sorted names are the classes.
+
+    Args:
+        path: the folder of folders.
+        recipe: the model's.
+        way: how images are prepared, as for ``prepare.prepare``.
 
     Raises:
         DataError: no folder, none inside it, or one with fewer than three images.
@@ -30,7 +36,7 @@ def read_folder(path: Path, recipe: Preprocessing) -> ImageSet:
             f"lay the images as {path}/CLASS/IMAGE.png"
         )
     files = [(file, label) for label, folder in enumerate(folders) for file in _images_in(folder)]
-    images = np.stack([fit_image(read_image(file), recipe) for file, _ in files])
+    images = np.stack([prepare_file(file, recipe, way).fitted for file, _ in files])
     labels = np.array([label for _, label in files])
     return ImageSet(images, labels, tuple(folder.name for folder in folders), recipe)
 

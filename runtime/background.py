@@ -1,0 +1,62 @@
+"""The paper taken off a photograph: what is left is ink, whatever light fell on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .windows import closing, mean, odd
+
+# A shadow takes the same share of light from ink and paper, so their difference in the logarithm stays. The offset, in
+# grey levels, keeps the noise of deep shadows from standing out as ink does.
+_OFFSET = 14
+_RANGE = np.log1p(255 / _OFFSET)
+_LOG = np.rint(255 / _RANGE * np.log1p(np.arange(256) / _OFFSET)).astype(np.uint8).tolist()
+# From a difference of logarithms back to a share of the paper's light, 0 to 255.
+_SHARE = np.rint(255 * -np.expm1(-np.arange(256) * _RANGE / 255) / -np.expm1(-_RANGE)).astype(np.uint8).tolist()
+
+_WINDOWS = (0.015, 0.03, 0.06, 0.12, 0.24)  # of the shorter side, in which strokes are sought, and
+_CROP_WINDOWS = (0.08, 0.16, 0.3, 0.5)  # on crops
+CROP = 100  # pixels of the shorter side below which an image is a crop, which the character fills
+_SIDE = 250  # pixels of the shorter side of the small copy on which they are sought, about
+_STRONGEST, _FEWEST = 0.0004, 8  # share and least number of pixels that are taken for ink
+_REACHED = 0.9  # of the greatest contrast: the window then holds a stroke
+_ROOM = 1.5  # for strokes that are broader elsewhere
+
+
+def log_levels(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the logarithms of grey levels, 0 to 255, in which a shadow is the same step everywhere."""
+    return np.asarray(Image.fromarray(grey).point(_LOG))
+
+
+def flatten(grey: NDArray[np.uint8], window: int, *, calm: bool) -> NDArray[np.uint8]:
+    """Return ink, uint8 (H, W), light on black: how much darker a pixel is than the paper around it.
+
+    The paper is the closing of the image: it follows the edges of shadows, however hard, which a mean would smear.
+
+    Args:
+        grey: dark ink on light paper.
+        window: pixels, odd; strokes are narrower.
+        calm: take the mean of nine pixels first, against noise.
+    """
+    levels = log_levels(mean(grey, 1) if calm else grey)
+    return np.asarray(Image.fromarray(closing(levels, window, window) - levels).point(_SHARE))
+
+
+def stroke_window(grey: NDArray[np.uint8]) -> int:
+    """Return the side, odd, of a square that strokes are narrower than; ``grey`` is dark ink on light paper, (H, W).
+
+    It is the smallest of a few in which the strongest ink shows its full contrast with the paper.
+    """
+    factor = max(1, round(min(grey.shape) / _SIDE))
+    small = grey if factor == 1 else np.asarray(Image.fromarray(grey).reduce(factor))
+    side = min(small.shape)
+    windows = sorted({odd(share * side) for share in (_WINDOWS if side >= CROP else _CROP_WINDOWS)})
+    count = min(max(_FEWEST, round(_STRONGEST * small.size)), small.size)
+    contrasts = []
+    for window in windows:
+        contrast = (closing(small, window, window) - small).ravel()
+        contrasts.append(np.partition(contrast, -count)[-count:].mean() - np.median(contrast))
+    first = int(np.argmax(np.array(contrasts) >= _REACHED * max(contrasts)))
+    return odd(max(5, windows[first] * factor * _ROOM))

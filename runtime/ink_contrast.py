@@ -1,0 +1,85 @@
+"""One grey image out of a photograph, dark ink on light paper: the mix of channels in which the ink stands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .background import CROP, log_levels
+from .windows import closing, highest, lowest, mean, odd
+
+_SIDE = 320  # pixels of the longer side of the small copy on which the mix is sought, at most
+# Windows in which ink and paper are compared, over the shorter side: from a pen's stroke on a sheet to a character.
+_SHEET_WINDOWS, _CROP_WINDOWS = (0.03, 0.06, 0.12, 0.24), (0.1, 0.2, 0.4, 0.8)
+_STRONGEST = 0.001  # share of pixels, and
+_FEWEST = 12  # number of pixels at least, that are taken for ink
+_LEAST_DEVIATION = 2.0  # grey levels that no channel's ground is taken to be calmer than
+
+
+@dataclass(frozen=True)
+class InkMix:
+    """How much of red, green and blue makes the grey image, and whether it is to be turned.
+
+    Attributes:
+        weights: of the channels, their sum 1.
+        light_ink: the ink is lighter than its ground, as on a blackboard.
+    """
+
+    weights: tuple[float, float, float]
+    light_ink: bool
+
+    def grey(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return dark ink on light ground, uint8 (H, W), of an image of mode L or RGB."""
+        grey = np.asarray(image if image.mode == "L" else image.convert("L", (*self.weights, 0.0)))
+        return 255 - grey if self.light_ink else grey
+
+
+def find_mix(image: Image.Image) -> InkMix:
+    """Return the mix for an image of mode L or RGB.
+
+    The weights are those of Fisher's discriminant with the channels taken for independent: ink's mean contrast over
+    the ground's variance (R. A. Fisher, "The use of multiple measurements in taxonomic problems", 1936). So red ink is
+    seen in green and blue, and pale blue squares, which are part of the ground, in red little.
+    """
+    small = image.reduce(max(1, -(-max(image.size) // _SIDE)))
+    is_crop = min(small.size) < CROP
+    light_ink = _is_light_ink(np.asarray(small.convert("L")), is_crop=is_crop)
+    if small.mode == "L":
+        return InkMix((1 / 3, 1 / 3, 1 / 3), light_ink)
+    window = odd(min(small.size) / (2 if is_crop else 8))
+    contrasts = []
+    for band in small.split():
+        channel = np.asarray(band)
+        channel = 255 - channel if light_ink else channel
+        channel = channel if is_crop else mean(channel, 1)
+        contrasts.append((closing(channel, window, window) - channel).ravel())
+    contrast = np.stack(contrasts)  # (3, pixels)
+    total = contrast.sum(axis=0, dtype=np.uint16)
+    count = min(max(_FEWEST, round(_STRONGEST * total.size)), total.size)
+    ink = contrast[:, np.argpartition(total, -count)[-count:]].mean(axis=1)
+    weights = ink / (contrast.std(axis=1) + _LEAST_DEVIATION) ** 2
+    share = weights / weights.sum() if weights.sum() > 0 else np.full(3, 1 / 3)
+    return InkMix((float(share[0]), float(share[1]), float(share[2])), light_ink)
+
+
+def _is_light_ink(grey: NDArray[np.uint8], *, is_crop: bool) -> bool:
+    """Return whether most pixels around what stands out are darker than it.
+
+    Where a window holds ink and paper its levels reach far apart, and paper has the greater part. Shadows do not
+    count: on both sides of their edges there is as much light as shade.
+    """
+    levels = log_levels(grey if is_crop else mean(grey, 1))
+    lightness = 0.0
+    for share in _CROP_WINDOWS if is_crop else _SHEET_WINDOWS:
+        window = odd(share * min(grey.shape))
+        low = lowest(levels, window, window)
+        reach = highest(levels, window, window) - low
+        count = min(max(_FEWEST, round(_STRONGEST * reach.size)), reach.size)
+        far = np.partition(reach.ravel(), -count)[-count]
+        apart = reach >= max(1, 0.6 * far)
+        if apart.any():
+            lightness += float(((levels[apart] - low[apart]) / reach[apart].astype(np.float32)).mean()) - 0.5
+    return lightness < 0

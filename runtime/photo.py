@@ -1,0 +1,158 @@
+"""A photograph of handwriting becomes the ink of its one character: as from a scanner, light on black."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .background import CROP, flatten, stroke_window
+from .character_parts import Box, Parts, around, find_character
+from .ink_contrast import InkMix, find_mix
+from .ruled_lines import take_lines_off
+from .windows import highest, odd
+
+LONGEST = 1600  # pixels of a photograph's longer side that are enough for a character on a sheet
+_LOOKED_AT = 768  # of the longer side, about, when the character is sought
+_CROP = 128  # pixels of the longer side up to which an image is looked at once
+_CHARACTER = 72  # pixels of the character's longer side, at least, when it is looked at closely, if the image has them
+_MARGIN = 0.6  # of that side, around it
+_BROADEST, _NARROWEST = 0.6, 0.25  # of that side: the window that strokes are narrower than
+_CALM = 48  # pixels of the character's longer side from which on noise is smoothed
+_FULL = 0.65  # quantile of the strokes' ink that becomes 255
+_PAPER = 0.6  # of the level up to which it is paper: what becomes 0, so that strokes keep their grey edges
+_EDGE = 24  # the character's longer side over what a stroke's grey edge reaches
+_EVEN = 0.5  # of the contrast of ink and paper: what the paper of a cropped character's image may vary by
+_FILLED = 0.4  # of the image's longer side, that a cropped character has at least
+
+
+@dataclass(frozen=True)
+class View:
+    """An image, or a part of it, and what was made of it step by step.
+
+    Attributes:
+        grey: dark ink on light paper, uint8 (H, W).
+        flat: ink alone, light on black, uint8 (H, W).
+        unruled: the same without lines.
+        lines: theirs, 0 where there is none.
+        parts: of the character; ``None`` where there is none.
+    """
+
+    grey: NDArray[np.uint8]
+    flat: NDArray[np.uint8]
+    unruled: NDArray[np.uint8]
+    lines: NDArray[np.uint8]
+    parts: Parts | None
+
+    @property
+    def unevenness(self) -> float:
+        """How much the paper's grey varies (from 5 to 95 % of it), over how much darker the strokes are."""
+        if self.parts is None:
+            return 0.0
+        strokes = self.parts.components.mask(self.parts.chosen)
+        paper = self.grey[self.flat <= self.parts.levels.ground]
+        if not paper.size:
+            return np.inf
+        dark, middle, light = np.quantile(paper, [0.05, 0.5, 0.95])
+        return float((light - dark) / max(middle - np.median(self.grey[strokes]), 1))
+
+    def character(self) -> NDArray[np.uint8]:
+        """Return the character's ink alone, its strokes' core 255, uint8 (h, w); one black pixel if there is none."""
+        if self.parts is None:
+            return np.zeros((1, 1), np.uint8)
+        top, left, bottom, right = self.parts.box
+        edge = max(1, round(max(bottom - top, right - left) / _EDGE))
+        rows, columns = slice(max(0, top - edge), bottom + edge), slice(max(0, left - edge), right + edge)
+        ink = self.unruled[rows, columns]
+        strokes = self.parts.components.mask(self.parts.chosen)[rows, columns]
+        paper = _PAPER * self.parts.levels.ground
+        full = max(float(np.quantile(ink[strokes], _FULL)), paper + 8)
+        stretched = np.clip((ink - np.float32(paper)) * np.float32(255 / (full - paper)), 0, 255).astype(np.uint8)
+        near = highest(strokes.view(np.uint8), 2 * edge + 1, 2 * edge + 1)
+        character: NDArray[np.uint8] = stretched * near
+        return character
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What was made of a photograph.
+
+    Attributes:
+        mix: of its channels.
+        factor: how many times as large the image is as ``whole``.
+        whole: the whole of it, smaller if it is large.
+        close: the character's surroundings, looked at closely; ``whole`` for a crop.
+    """
+
+    mix: InkMix
+    factor: int
+    whole: View
+    close: View
+
+    @property
+    def box(self) -> Box | None:
+        """That of the character in the image's own pixels, about; ``None`` where there is none."""
+        if self.whole.parts is None:
+            return None
+        top, left, bottom, right = (self.factor * edge for edge in self.whole.parts.box)
+        return top, left, bottom, right
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the image from being a cropped character on even paper, nothing if it is one."""
+        view = self.whole
+        if view.parts is None:
+            return ""
+        if view.lines.any():
+            return "lines"
+        if view.unevenness > _EVEN:
+            return "uneven paper"
+        top, left, bottom, right = around(view.parts.components.boxes)
+        if max(bottom - top, right - left) < _FILLED * max(view.grey.shape):
+            return "small on its paper"
+        if max(view.grey.shape) > _CROP and (view.parts.strong & ~view.parts.chosen).any():
+            return "specks"
+        return ""
+
+
+def look(image: Image.Image) -> Photo:
+    """Look for the one character on an image of mode L or RGB: at the whole first, then closely at where it is."""
+    mix = find_mix(image)
+    factor = max(1, round(max(image.size) / _LOOKED_AT))
+    grey = mix.grey(image.reduce(factor))
+    is_crop = max(image.size) <= _CROP
+    calm = min(grey.shape) > CROP
+    whole = _view(grey, stroke_window(grey), is_crop=is_crop, calm=calm, mend=is_crop)
+    if is_crop or whole.parts is None:
+        return Photo(mix, factor, whole, whole)
+    top, left, bottom, right = (factor * edge for edge in whole.parts.box)
+    return Photo(mix, factor, whole, _look_closely(image, mix, (top, left, bottom, right)))
+
+
+def _look_closely(image: Image.Image, mix: InkMix, box: Box) -> View:
+    """Return the view of the character in ``box`` and of what is around it."""
+    top, left, bottom, right = box
+    side = max(bottom - top, right - left)
+    margin = round(_MARGIN * side)
+    above, before = max(0, top - margin), max(0, left - margin)
+    around_it = image.crop((before, above, min(image.width, right + margin), min(image.height, bottom + margin)))
+    shrink = max(1, side // _CHARACTER)
+    grey = mix.grey(around_it.reduce(shrink))
+    window = odd(float(np.clip(stroke_window(grey), _NARROWEST * side / shrink, _BROADEST * side / shrink)))
+    expected = (
+        (top - above) // shrink,
+        (left - before) // shrink,
+        (bottom - above) // shrink,
+        (right - before) // shrink,
+    )
+    return _view(grey, window, is_crop=False, calm=side / shrink > _CALM, mend=True, expected=expected)
+
+
+def _view(
+    grey: NDArray[np.uint8], window: int, *, is_crop: bool, calm: bool, mend: bool, expected: Box | None = None
+) -> View:
+    flat = flatten(grey, window, calm=calm)
+    ruling = take_lines_off(flat, mend=mend)
+    return View(grey, flat, ruling.ink, ruling.lines, find_character(ruling.ink, is_crop=is_crop, expected=expected))
