@@ -139,7 +139,7 @@ class Decoders:
     def _decode(self, batch: Sequence[str]) -> Decoded:
         worker = self._free.get()
         try:
-            fitted, errors = worker.ask(batch)
+            return Decoded(batch, *worker.ask(batch))
         except (EOFError, ConnectionError) as error:
             raise WorkerError(
                 f"expected {self.workers} processes that read images, but one {_ending(worker.process.wait())} "
@@ -147,7 +147,6 @@ class Decoders:
             ) from error
         finally:
             self._free.put(worker)
-        return Decoded(batch, fitted, ways, errors)
 
 
 class _Worker:
@@ -157,7 +156,7 @@ class _Worker:
         self.process = process
         self._connection, self._asking, self._hearing = connection, Lock(), Lock()
 
-    def ask(self, batch: Sequence[str]) -> tuple[NDArray[np.uint8], dict[int, str]]:
+    def ask(self, batch: Sequence[str]) -> tuple[NDArray[np.uint8], list[Way], dict[int, str]]:
         """Return what ``serve`` answers.
 
         Raises:
@@ -167,8 +166,8 @@ class _Worker:
             self._connection.send(batch)
             self._hearing.acquire()
         try:
-            fitted, errors = self._connection.recv()
-            return fitted, errors
+            fitted, ways, errors = self._connection.recv()
+            return fitted, ways, errors
         finally:
             self._hearing.release()
 

@@ -80,7 +80,7 @@ def prepare(image: Image.Image, recipe: Preprocessing, way: str = AUTO) -> Prepa
 
 
 def begin(image: Image.Image, recipe: Preprocessing, way: str) -> Prepared | Unfitted:
-    """Prepare one image as ``prepare`` does, but for fitting it as it is, which ``fit_all`` does for several at once."""
+    """Prepare one image as ``prepare`` does, but for fitting it as it is: ``fit_all`` does so for several at once."""
     if way == AS_IS:
         return Unfitted(grey(image), NOT_CHOSEN)
     if way == AUTO and (because := _fit_as_they_are(image, recipe)):

@@ -110,7 +110,7 @@ def try_actor(content: Any, sha256: str, model: Model) -> dict[str, str] | Quill
 
 
 def read(batch: Columns, recipe: Preprocessing, way: str) -> Columns:
-    """Return ``INDEX``, ``image``, ``fitted`` uint8 (N, height, width), both of ``Way`` and ``error`` of images by name.
+    """Return the columns ``INDEX``, ``image``, ``fitted`` uint8 (N, height, width), ``Way``'s and ``error``.
 
     Names and errors are bytes, for file names need not be text; an unreadable image is black.
     """

@@ -17,6 +17,7 @@ from .bundle import Bundle
 from .cache import Cache, default_folder
 from .confidence import AS_IT_IS, Confidence
 from .errors import ConfigError, ImageError
+from .images import turned
 from .manifest import Entry
 from .precision import Precision
 from .predict import Prediction, predict_prepared
