@@ -16,6 +16,7 @@ _SIDE = 320  # pixels of the longer side of the small copy on which the mix is s
 _SHEET_WINDOWS, _CROP_WINDOWS = (0.03, 0.06, 0.12, 0.24), (0.1, 0.2, 0.4, 0.8)
 _STRONGEST = 0.001  # share of pixels, and
 _FEWEST = 12  # number of pixels at least, that are taken for ink
+_GROUND = 0.4  # of the ink's contrast, up to which a pixel is taken for ground
 _LEAST_DEVIATION = 2.0  # grey levels that no channel's ground is taken to be calmer than
 
 
@@ -60,7 +61,8 @@ def find_mix(image: Image.Image) -> InkMix:
     total = contrast.sum(axis=0, dtype=np.uint16)
     count = min(max(_FEWEST, round(_STRONGEST * total.size)), total.size)
     ink = contrast[:, np.argpartition(total, -count)[-count:]].mean(axis=1)
-    weights = ink / (contrast.std(axis=1) + _LEAST_DEVIATION) ** 2
+    ground = contrast[:, total <= _GROUND * ink.sum()]
+    weights = ink / (ground.std(axis=1) + _LEAST_DEVIATION) ** 2
     share = weights / weights.sum() if weights.sum() > 0 else np.full(3, 1 / 3)
     return InkMix((float(share[0]), float(share[1]), float(share[2])), light_ink)
 

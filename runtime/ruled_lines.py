@@ -21,6 +21,8 @@ _STEEPEST = 0.1  # rows a column; 5.7 degrees
 _SLOPES = np.linspace(-_STEEPEST, _STEEPEST, 21)
 _FINER = np.array([0.0, -0.006, 0.006])
 _AROUND = np.array([0.0, -0.006, 0.006, -0.012, 0.012])
+_SECTIONS = 4  # in which a row must have ink
+_PALE = 96  # ink up to which strokes count when the slope is sought: they are darker than lines
 _SMALL = 5000  # points of a tile's profiles up to which all slopes are tried
 _ABSENT = 0.2  # share of the strips of a row that may lack the line
 _THICKEST = 8  # a line is thinner than the tile's height over this
@@ -132,7 +134,7 @@ def _mean_slope(profiles: NDArray[np.uint8], strip: int) -> float:
     It is the least squares solution of ``dy * slope = -dx`` over the pixels that have a level edge, as for optical flow
     in B. Lucas, T. Kanade, "An iterative image registration technique", 1981.
     """
-    levels = profiles.astype(np.int16)
+    levels = np.minimum(profiles, _PALE).astype(np.int16)
     down = (levels[2:, 1:-1] - levels[:-2, 1:-1]).astype(np.float32)
     across = (levels[1:-1, 2:] - levels[1:-1, :-2]).astype(np.float32) / strip
     edge = np.abs(across) < (_STEEPEST + 0.02) * np.abs(down)
@@ -142,12 +144,13 @@ def _mean_slope(profiles: NDArray[np.uint8], strip: int) -> float:
 
 
 def _steepest_rise(profiles: NDArray[np.uint8], places: NDArray[np.float64], slopes: NDArray[np.float64]) -> float:
-    """Return the one of ``slopes`` at which the rows that have ink in both halves of the tile stand out most."""
+    """Return the one of ``slopes`` at which the rows that have ink all along the tile stand out most."""
     shifts = np.rint(slopes[:, None] * places).astype(np.int64)  # (slopes, strips)
     level = _shifted(profiles, shifts)  # (slopes, H, strips)
-    half = len(places) // 2
-    both = np.minimum(level[:, :, :half].mean(axis=2), level[:, :, half:].mean(axis=2))  # (slopes, H)
-    above = np.maximum(both - np.median(both, axis=1, keepdims=True), 0)
+    sections = np.linspace(0, len(places), min(_SECTIONS, len(places)) + 1).astype(np.int64)
+    sums = np.add.reduceat(np.minimum(level, _PALE), sections[:-1], axis=2, dtype=np.float32)
+    everywhere = (sums / np.diff(sections)).min(axis=2)  # (slopes, H)
+    above = np.maximum(everywhere - np.median(everywhere, axis=1, keepdims=True), 0)
     return float(slopes[np.argmax((above**2).sum(axis=1))])
 
 
