@@ -53,7 +53,7 @@ def files(tmp_path):
 
 
 def test_the_rows_are_those_of_predict_in_order(session, files):
-    choices, confidence, written = Choices(2, 0.3), Confidence(2.0, 1.5), []
+    choices, confidence, written = Choices(2, 0.3, preprocessing="as-is"), Confidence(2.0, 1.5), []
 
     recognize_files(session, confidence, map(str, files), choices, written.append, workers=2, batch_size=3)
 

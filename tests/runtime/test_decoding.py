@@ -12,6 +12,7 @@ from PIL import Image
 from quillrt.runtime.decoding import Decoders, decode
 from quillrt.runtime.errors import WorkerError
 from quillrt.runtime.images import read_image
+from quillrt.runtime.prepare import prepare_file
 from quillrt.runtime.preprocessing import Preprocessing, fit_image
 
 RECIPE = Preprocessing(height=8, width=8, denoise=("levels",))
@@ -29,8 +30,9 @@ def files(tmp_path):
 
 
 def test_readable_files_become_what_they_are_alone_and_the_others_say_why(files):
-    found = decode(files, RECIPE)
+    found = decode(files, RECIPE, "as-is")
 
+    assert found.ways == [("as-is", "asked for")] * 11
     assert sorted(found.errors) == [5, 12]
     assert "05.png is damaged" in found.errors[5]
     assert "No such file" in found.errors[12]
@@ -38,12 +40,19 @@ def test_readable_files_become_what_they_are_alone_and_the_others_say_why(files)
     np.testing.assert_array_equal(found.fitted, np.stack(alone))
 
 
-def test_images_come_from_anywhere(files):
-    found = decode(
-        ["a", "b"], RECIPE, lambda name: read_image(b"" if name == "a" else Path(files[0]).read_bytes(), name)
-    )
+@pytest.mark.parametrize("way", ["auto", "photo"])
+def test_each_image_is_prepared_in_its_way(files, way):
+    found = decode(files, RECIPE, way)
 
-    np.testing.assert_array_equal(found.fitted, decode(files[:1], RECIPE).fitted)
+    alone = [prepare_file(Path(file), RECIPE, way) for place, file in enumerate(files) if place not in (5, 12)]
+    np.testing.assert_array_equal(found.fitted, np.stack([each.fitted for each in alone]))
+    assert found.ways == [each.way for each in alone]
+
+
+def test_images_come_from_anywhere(files):
+    found = decode(["a", "b"], RECIPE, "as-is", lambda name: b"" if name == "a" else Path(files[0]).read_bytes())
+
+    np.testing.assert_array_equal(found.fitted, decode(files[:1], RECIPE, "as-is").fitted)
     assert found.errors == {0: "expected an image, but a is empty (0 bytes); give a PNG or JPEG"}
 
 
@@ -59,7 +68,7 @@ def test_processes_give_the_same_in_order_and_never_run_far_ahead(files):
     with Decoders(2, RECIPE) as decoders:
         for number, found in enumerate(decoders.in_order(batches())):
             assert taken - number <= decoders.window
-            expected = decode(found.images, RECIPE)
+            expected = decode(found.images, RECIPE, "auto")
             assert found.images == [files[n % len(files)] for n in range(3 * number, 3 * number + 3)]
             assert found.errors == expected.errors
             np.testing.assert_array_equal(found.fitted, expected.fitted)

@@ -174,6 +174,8 @@ def test_one_image_is_answered_as_run_answers_it(asking, png):
         "probability": best["probability"],
         "is_character": True,
         "unsure": False,
+        "preprocessing": "as-is",
+        "because": "the model wants images whole",
     }
 
 

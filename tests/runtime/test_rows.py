@@ -29,6 +29,8 @@ def test_a_row_is_the_prediction_and_no_error(is_character, choices, doubt):
         "probability": 0.75,
         "is_character": is_character,
         "unsure": choices.min_confidence > 0.75,
+        "preprocessing": "as-is",
+        "because": "asked for",
         "top": [{"label": "7", "probability": 0.75}, {"label": "1", "probability": 0.25}],
         "error": None,
     }
