@@ -74,7 +74,7 @@ class Steps:
             BundleError: there is no such bundle.
             CheckpointError: it was compiled from another checkpoint.
         """
-        bundle = Bundle.open(checkpoint.with_suffix(".quill"), made_here=True)
+        bundle = Bundle.open(checkpoint.with_suffix(".quill"))
         check_checkpoint(bundle, checkpoint)
         graph = next(e for e in bundle.entries if e.kind == "onnx" and e.precision is Precision.FP32)
         onnx.write_bytes(bundle.read(graph))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from .bundle import Bundle
 from .manifest import Entry
 from .precision import Precision
+from .strict_json import read_json
 from .trt_build import BuiltEngine
 
 LEAST_SHARE = 0.9  # of what a graph asks to compute in its precision
@@ -39,7 +38,7 @@ def _typed(bundle: Bundle, graph: Entry) -> dict[str, float]:
     if graph.precision not in _QUANTIZED:
         return {graph.precision.value: 1.0} if graph.precision else {}
     try:
-        nodes = json.loads(bundle.files["report.json"])["nodes"][graph.path]
+        nodes = read_json(bundle.files["report.json"])["nodes"][graph.path]
         quantized = sum(bool(node["quantized"]) for node in nodes) / len(nodes)
     except (KeyError, ValueError, TypeError, ZeroDivisionError):
         quantized = 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,19 +35,28 @@ def bounded(file: BinaryIO, most_bytes: int, name: str) -> bytes:
     return data
 
 
+def _nonce() -> str:
+    return os.urandom(4).hex()
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary file beside ``path`` to write; on success it takes the name ``path``, else it is removed.
 
-    Missing parent folders are made. A reader never sees half a file, also after Ctrl-C or a full disk.
+    Missing parent folders are made, and a file that was there leaves its mode. A reader never sees half a file, also
+    after Ctrl-C or a full disk.
 
     Raises:
         OSError: the folder cannot be made or written, or the disk is full; it names ``path``.
     """
+    if path.is_symlink():
+        path = path.resolve()  # the link stays one, and what it leads to is written
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{_nonce()}{path.suffix}")
     try:
         beside.touch(exist_ok=False)
+        if path.exists():
+            shutil.copymode(path, beside)
         yield beside
         with beside.open("rb") as file:
             os.fsync(file.fileno())
@@ -83,7 +91,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    beside = folder.with_name(f".{folder.name}.{_nonce()}")
     beside.mkdir()
     try:
         yield beside

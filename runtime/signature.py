@@ -21,9 +21,15 @@ _MOST_KEY_BYTES = 2**16
 
 
 def required_key() -> Path | None:
-    """Return the public key that the environment asks every bundle to be signed for."""
+    """Return the public key that the environment asks every bundle to be signed for.
+
+    Raises:
+        ConfigError: it names none, as where a variable of the caller's was not set.
+    """
     path = os.environ.get(REQUIRED)
-    return Path(path) if path else None
+    if path == "":
+        raise ConfigError(f"expected the path of a public key in {REQUIRED}, found nothing; set or unset it")
+    return None if path is None else Path(path)
 
 
 def sign(manifest: bytes, key: Path) -> bytes:

@@ -44,14 +44,30 @@ def check_stored(archive: zipfile.ZipFile) -> None:
 
     Raises:
         ValueError: one is compressed, or two overlap.
+        zipfile.BadZipFile: a file has no header.
     """
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     if any(info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size for info in infos):
         raise ValueError("expected files stored uncompressed, found compressed ones")
     starts = [info.header_offset for info in infos[1:]] + [archive.start_dir]
     for info, following in zip(infos, starts, strict=True):
-        if info.header_offset + _LOCAL_HEADER_BYTES + len(info.orig_filename) + info.file_size > following:
+        if info.header_offset + _local_header_bytes(archive, info) + info.file_size > following:
             raise ValueError("expected files side by side, found more than it can hold")
+
+
+def _local_header_bytes(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
+    """Return the bytes before a file's content: its local header may be longer than the list of files says.
+
+    Raises:
+        zipfile.BadZipFile: there is none.
+    """
+    assert archive.fp is not None  # noqa: S101 - of an open one
+    archive.fp.seek(info.header_offset)
+    header = archive.fp.read(_LOCAL_HEADER_BYTES)
+    if len(header) < _LOCAL_HEADER_BYTES:
+        raise zipfile.BadZipFile("a file of it begins behind its end")
+    name_bytes, extra_bytes = struct.unpack("<2H", header[-4:])  # APPNOTE.TXT 4.3.7
+    return _LOCAL_HEADER_BYTES + int(name_bytes) + int(extra_bytes)
 
 
 def _check_end(file: BinaryIO) -> None:

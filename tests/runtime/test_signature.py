@@ -130,7 +130,7 @@ def test_the_environment_asks_for_a_signature(signed, keys, monkeypatch):
             open_it(signed)
     assert Bundle.open(signed, keys[1]).is_signed  # who names a key has chosen
     assert Bundle.open(signed, made_here=True).is_signed
-    monkeypatch.setenv(REQUIRED, "")
+    monkeypatch.delenv(REQUIRED)
     assert Bundle.open(signed).is_signed
 
 
@@ -205,3 +205,18 @@ def test_keys_of_openssl_sign_and_openssl_checks(quadrants_bundle, tmp_path):
     assert (told.returncode, "Verified Successfully" in told.stdout) == (0, True), told.stderr
     (tmp_path / "manifest.json").write_bytes(b"{}")
     assert openssl(*check).returncode != 0
+
+
+def test_a_requirement_that_names_no_key_is_no_requirement_of_none(monkeypatch, quadrants_bundle):
+    monkeypatch.setenv(REQUIRED, "")
+    with pytest.raises(ConfigError, match="found nothing; set or unset it"):
+        Bundle.open(quadrants_bundle)
+
+
+def test_signing_leaves_links_and_modes(tmp_path, quadrants_bundle, keys):
+    link = tmp_path / "link.quill"
+    link.symlink_to(quadrants_bundle)
+    quadrants_bundle.chmod(0o600)
+    sign_bundle(link, keys[0])
+    assert (link.is_symlink(), Bundle.open(quadrants_bundle).is_signed) == (True, True)
+    assert quadrants_bundle.stat().st_mode & 0o777 == 0o600

@@ -145,6 +145,19 @@ def test_files_that_share_their_bytes_are_refused(path):
         read_stored(path)
 
 
+def test_files_that_overlap_by_what_their_own_headers_say_are_refused(path):
+    """The list of files does not hold the length of the extra field in the header before each."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", bytes(100))
+        archive.writestr("b", bytes(100))
+    data = bytearray(path.read_bytes())
+    data[28:30] = (50).to_bytes(2, "little")
+    path.write_bytes(data)
+
+    with pytest.raises(ValueError, match="expected files side by side"):
+        read_stored(path)
+
+
 def test_a_list_of_files_without_end_is_refused_before_it_is_read(path, monkeypatch):
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(25_000):
