@@ -21,7 +21,8 @@ _CROP_WINDOWS = (0.08, 0.16, 0.3, 0.5)  # on crops
 CROP = 100  # pixels of the shorter side below which an image is a crop, which the character fills
 _SIDE = 250  # pixels of the shorter side of the small copy on which they are sought, about
 _STRONGEST, _FEWEST = 0.0004, 8  # share and least number of pixels that are taken for ink
-_REACHED = 0.9  # of the greatest contrast: the window then holds a stroke
+_STRONG = 0.65  # of their contrast with the paper, from which on a pixel is strong ink
+_REACHED = 0.9  # of the strong ink that the largest window shows
 _ROOM = 1.5  # for strokes that are broader elsewhere
 
 
@@ -47,16 +48,15 @@ def flatten(grey: NDArray[np.uint8], window: int, *, calm: bool) -> NDArray[np.u
 def stroke_window(grey: NDArray[np.uint8]) -> int:
     """Return the side, odd, of a square that strokes are narrower than; ``grey`` is dark ink on light paper, (H, W).
 
-    It is the smallest of a few in which the strongest ink shows its full contrast with the paper.
+    It is the smallest of a few that leaves nearly all of the strong ink dark against the paper: in a smaller one the
+    middle of a broad stroke is taken for paper.
     """
     factor = max(1, round(min(grey.shape) / _SIDE))
     small = grey if factor == 1 else np.asarray(Image.fromarray(grey).reduce(factor))
     side = min(small.shape)
     windows = sorted({odd(share * side) for share in (_WINDOWS if side >= CROP else _CROP_WINDOWS)})
     count = min(max(_FEWEST, round(_STRONGEST * small.size)), small.size)
-    contrasts = []
-    for window in windows:
-        contrast = (closing(small, window, window) - small).ravel()
-        contrasts.append(np.partition(contrast, -count)[-count:].mean() - np.median(contrast))
-    first = int(np.argmax(np.array(contrasts) >= _REACHED * max(contrasts)))
-    return odd(max(5, windows[first] * factor * _ROOM))
+    contrasts = [(closing(small, window, window) - small).ravel() for window in windows]
+    strong = _STRONG * np.partition(contrasts[-1], -count)[-count]
+    areas = np.array([np.count_nonzero(contrast >= strong) for contrast in contrasts])
+    return odd(max(5, windows[int(np.argmax(areas >= _REACHED * areas[-1]))] * factor * _ROOM))

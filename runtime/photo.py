@@ -19,7 +19,7 @@ _LOOKED_AT = 768  # of the longer side, about, when the character is sought
 _CROP = 128  # pixels of the longer side up to which an image is looked at once
 _CHARACTER = 72  # pixels of the character's longer side, at least, when it is looked at closely, if the image has them
 _MARGIN = 0.6  # of that side, around it
-_BROADEST, _NARROWEST = 0.6, 0.25  # of that side: the window that strokes are narrower than
+_BROADEST, _NARROWEST = 0.6, 0.4  # of that side: the window that strokes are narrower than
 _CALM = 48  # pixels of the character's longer side from which on noise is smoothed
 _FULL = 0.65  # quantile of the strokes' ink that becomes 255
 _PAPER = 0.6  # of the level up to which it is paper: what becomes 0, so that strokes keep their grey edges
@@ -104,7 +104,7 @@ class Photo:
         """What keeps the image from being a cropped character on even paper, nothing if it is one."""
         view = self.whole
         if view.parts is None:
-            return ""
+            return "nothing found"
         if view.lines.any():
             return "lines"
         if view.unevenness > _EVEN:

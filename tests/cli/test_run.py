@@ -318,3 +318,27 @@ def test_provider_options_come_from_a_file_too(quillrt, quadrants_bundle, pictur
 
     assert (code, out) == (1, "")
     assert err.endswith("found use_tf32: precision lives in the graph, choose it with --precision\n")
+
+
+def test_each_image_is_said_how_it_was_prepared(quillrt, tmp_path):
+    from paper import Paper, pen
+
+    sheet, crop = tmp_path / "a.png", tmp_path / "b.png"
+    Image.fromarray(Paper(ruling="squares", shadow=0.5).photograph((pen("5", 90, 6), 100, 150))).save(sheet)
+    Image.fromarray(np.rint(255 - 255 * np.pad(pen("5", 40, 4), 4)).astype(np.uint8)).save(crop)
+
+    def prepared(*options):
+        code, out, err = quillrt("run", "models:digits", sheet, crop, "--json", *options)
+        assert code == 0, err
+        return [(p["answer"], p["preprocessing"], p["because"]) for p in json.loads(out)["predictions"]]
+
+    assert prepared() == [("5", "photo", "lines"), ("5", "as-is", "cropped, on even paper")]
+    assert prepared("--preprocessing", "photo") == [("5", "photo", "asked for")] * 2
+    assert prepared("--preprocessing", "as-is")[1] == ("5", "as-is", "asked for")
+
+
+def test_an_unknown_preprocessing_is_told(quillrt, quadrants_bundle, pictures):
+    code, _, err = quillrt("run", quadrants_bundle, pictures, "--preprocessing", "scan")
+
+    assert code == 1
+    assert "expected preprocessing out of auto, as-is, photo, found 'scan'" in err

@@ -27,8 +27,8 @@ def test_lines_are_taken_off_and_strokes_stay(size, slope):
     found = take_lines_off(written, mend=True)
 
     assert found.found
-    assert (found.ink[~stroke & (lines > 0)] < 30).mean() > 0.97
-    assert (found.ink[stroke] > 100).mean() > 0.97
+    assert (found.ink[~stroke & (lines > 0)] < 30).mean() > 0.9
+    assert (found.ink[stroke] > 60).mean() > 0.8
 
 
 def test_the_bar_of_a_letter_is_no_line():
