@@ -119,9 +119,10 @@ class Photo:
 
 def look(image: Image.Image) -> Photo:
     """Look for the one character on an image of mode L or RGB: at the whole first, then closely at where it is."""
-    mix = find_mix(image)
     factor = max(1, round(max(image.size) / _LOOKED_AT))
-    grey = mix.grey(image.reduce(factor))
+    small = image.reduce(factor)
+    mix = find_mix(small)
+    grey = mix.grey(small)
     is_crop = max(image.size) <= _CROP
     calm = min(grey.shape) > CROP
     whole = _view(grey, stroke_window(grey), is_crop=is_crop, calm=calm, mend=is_crop)

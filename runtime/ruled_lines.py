@@ -18,7 +18,7 @@ from .windows import closing, highest, lowest, odd
 _TILE_ROWS, _TILE_COLUMNS = 260, 330  # pixels of a tile, about
 _STRIP = 12  # columns of a strip, at most
 _STEEPEST = 0.1  # rows a column; 5.7 degrees
-_SLOPES = np.linspace(-_STEEPEST, _STEEPEST, 21)
+_MOST_SLOPES = 21  # that are tried; in a small tile those that differ by a row are fewer
 _FINER = np.array([0.0, -0.006, 0.006])
 _AROUND = np.array([0.0, -0.006, 0.006, -0.012, 0.012])
 _SECTIONS = 4  # in which a row must have ink
@@ -108,7 +108,9 @@ def _lines_of_tile(profiles: NDArray[np.uint8], strip: int) -> NDArray[np.uint8]
     height, count = profiles.shape
     places = (np.arange(count) - (count - 1) / 2) * strip
     if profiles.size <= _SMALL:
-        slopes = _steepest_rise(profiles, places, _SLOPES) + _FINER
+        rows = -(-_STEEPEST * count * strip // 2)  # by which the steepest line rises from the middle to the end
+        slopes = np.linspace(-_STEEPEST, _STEEPEST, min(2 * int(rows) + 1, _MOST_SLOPES))
+        slopes = _steepest_rise(profiles, places, slopes) + _FINER
     else:
         slopes = _mean_slope(profiles, strip) + _AROUND
     shifts = np.rint(_steepest_rise(profiles, places, slopes) * places).astype(np.int64)
