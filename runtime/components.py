@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+T = TypeVar("T", np.int8, np.int32)
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,16 @@ class Components:
 
     def mask(self, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the pixels, (H, W), of the parts that are ``chosen``, (K,)."""
+        return self.painted(chosen.astype(np.int8)) > 0
+
+    def painted(self, numbers: NDArray[T]) -> NDArray[T]:
+        """Return an image (H, W) of each part's number out of ``numbers`` (K,), signed, and 0 elsewhere."""
         height, width = self.shape
-        change = np.zeros(height * (width + 1), np.int8)
-        of_chosen = chosen[self.labels]
-        change[self.starts[of_chosen]] = 1
-        change[self.stops[of_chosen]] = -1
-        painted: NDArray[np.bool_] = change.cumsum(dtype=np.int8).reshape(height, width + 1)[:, :width] > 0
-        return painted
+        change = np.zeros(height * (width + 1), numbers.dtype)
+        change[self.starts] = numbers[self.labels]
+        change[self.stops] = -numbers[self.labels]
+        image: NDArray[T] = change.cumsum(dtype=numbers.dtype).reshape(height, width + 1)[:, :width]
+        return image
 
 
 def find_components(mask: NDArray[np.bool_]) -> Components:

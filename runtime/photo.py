@@ -62,17 +62,29 @@ class View:
         """Return the character's ink alone, its strokes' core 255, uint8 (h, w); one black pixel if there is none."""
         if self.parts is None:
             return np.zeros((1, 1), np.uint8)
-        top, left, bottom, right = self.parts.box
-        edge = max(1, round(max(bottom - top, right - left) / _EDGE))
-        rows, columns = slice(max(0, top - edge), bottom + edge), slice(max(0, left - edge), right + edge)
-        ink = self.unruled[rows, columns]
-        strokes = self.parts.components.mask(self.parts.chosen)[rows, columns]
-        paper = _PAPER * self.parts.levels.ground
-        full = max(float(np.quantile(ink[strokes], _FULL)), paper + 8)
-        stretched = np.clip((ink - np.float32(paper)) * np.float32(255 / (full - paper)), 0, 255).astype(np.uint8)
-        near = highest(strokes.view(np.uint8), 2 * edge + 1, 2 * edge + 1)
-        character: NDArray[np.uint8] = stretched * near
-        return character
+        strokes = self.parts.components.mask(self.parts.chosen)
+        return ink_alone(self.unruled, strokes, self.parts.box, self.parts.levels.ground)
+
+
+def ink_alone(ink: NDArray[np.uint8], strokes: NDArray[np.bool_], box: Box, ground: int) -> NDArray[np.uint8]:
+    """Return the ink of ``strokes`` in ``box`` and of their grey edges, their core 255, uint8 (h, w).
+
+    Args:
+        ink: of the whole image, light on black, uint8 (H, W).
+        strokes: which of it, (H, W).
+        box: theirs.
+        ground: up to this ink it is paper.
+    """
+    top, left, bottom, right = box
+    edge = max(1, round(max(bottom - top, right - left) / _EDGE))
+    rows, columns = slice(max(0, top - edge), bottom + edge), slice(max(0, left - edge), right + edge)
+    ink, strokes = ink[rows, columns], strokes[rows, columns]
+    paper = _PAPER * ground
+    full = max(float(np.quantile(ink[strokes], _FULL)), paper + 8)
+    stretched = np.clip((ink - np.float32(paper)) * np.float32(255 / (full - paper)), 0, 255).astype(np.uint8)
+    near = highest(strokes.view(np.uint8), 2 * edge + 1, 2 * edge + 1)
+    alone: NDArray[np.uint8] = stretched * near
+    return alone
 
 
 @dataclass(frozen=True)
