@@ -38,7 +38,9 @@ def plot_latency(result: Result, path: Path, title: str) -> None:
     batches = dict.fromkeys(row.batch for row in result.rows if row.measured)
     panels = [[(_label(row), row.measured) for row in result.rows if row.measured and row.batch == b] for b in batches]
     tallest = max((len(bars) for bars in panels), default=1)
-    figure = Figure(figsize=(5.6 * max(1, len(panels)), 1.9 + 0.42 * tallest), layout="constrained")
+    longest = max((len(name) for bars in panels for name, _ in bars), default=0)
+    panel = 3.6 + 0.075 * max(27, longest)  # inches; a letter of 8 points takes 0.06
+    figure = Figure(figsize=(panel * max(1, len(panels)), 1.9 + 0.42 * tallest), layout="constrained")
     for number, (batch, bars) in enumerate(zip(batches, panels, strict=True)):
         axes = figure.add_subplot(1, len(panels), number + 1)
         for position, (name, measured) in enumerate(bars):

@@ -166,6 +166,14 @@ def test_a_backend_the_plot_has_no_colour_for_gets_a_bar_too(result, tmp_path):
     assert (0x4C, 0x72, 0xB0) not in colours
 
 
+def test_the_longest_names_leave_room_for_the_bars(result, tmp_path):
+    """Warnings are errors here, and matplotlib's is one where names leave no room."""
+    long = "mode=max-autotune,memory_format=channels_last,autocast=bfloat16"
+    rows = tuple(replace(row, variant=long) for row in result.rows)
+    with Image.open(write_report(replace(result, rows=rows), tmp_path, "Long")["plot"]) as image:
+        assert image.width > 2000
+
+
 def test_summary_leaves_the_single_latencies_out(result):
     assert "latencies_ns" not in json.dumps(result.to_json(raw=False))
     assert "latencies_ns" in json.dumps(result.to_json())
