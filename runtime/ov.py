@@ -31,6 +31,7 @@ class OpenVINOSession(Session):
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load the model: {' '.join(str(error).split())}") from error
         self._request = self._model.create_infer_request()
+        self._images = np.empty(0, np.float32)
         self._spec = spec
 
     @classmethod
@@ -51,10 +52,20 @@ class OpenVINOSession(Session):
             raise BackendUnavailable(CLOSED)
         self._spec.input.check(batch)
         try:
-            outputs = self._request.infer({self._spec.input.name: batch}, share_inputs=True, share_outputs=False)
-            return np.asarray(outputs[self._spec.output.name], np.float32)
-        except (RuntimeError, KeyError) as error:
+            if batch.shape != self._images.shape:
+                self._bind(batch.shape)
+            np.copyto(self._images, batch)
+            self._request.infer(share_outputs=True)  # a copy is made of the logits alone
+            return np.array(self._request.get_tensor(self._spec.output.name).data, np.float32)
+        except RuntimeError as error:
             raise BundleError(f"openvino cannot run the model: {' '.join(str(error).split())}") from error
+
+    def _bind(self, shape: tuple[int, ...]) -> None:
+        """Let the model read from memory of its own: OpenVINO takes a fifth longer where each query brings another."""
+        import openvino
+
+        self._images = np.empty(shape, np.float32)
+        self._request.set_tensor(self._spec.input.name, openvino.Tensor(self._images, shared_memory=True))
 
     def runtime_model(self) -> Any:
         """Return OpenVINO's graph of the kernels it runs, each with its facts in ``get_rt_info()``."""
