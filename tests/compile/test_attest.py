@@ -139,12 +139,13 @@ def test_a_kernel_belongs_to_the_product_it_does(classifier, name, kind, nodes) 
     assert kernel.nodes == nodes
 
 
-def test_inspect_shows_it_from_the_bundle_alone(quillrt, spec, tmp_path) -> None:
+def test_inspect_shows_it_from_the_bundle_alone(quillrt, classifier, spec, tmp_path) -> None:
     kernels = {
         "onnxruntime-cpu": {"products": {"int8": 3, "fp32": 1}, "macs": {"int8": 75, "fp32": 25}, "reformats": 4},
         "openvino": {"products": {"int8": 4}, "macs": {"int8": 100}, "reformats": 6},
     }
-    entry = entry_for(b"g", "model.int8.cpu.onnx", "onnx", precision=Precision.INT8, built_for={"kernels": kernels})
+    graph = classifier.SerializeToString()
+    entry = entry_for(graph, "model.int8.cpu.onnx", "onnx", precision=Precision.INT8, built_for={"kernels": kernels})
     write_bundle(Path(tmp_path, "a.quill"), spec, {"kind": "onnx"}, [entry])
     _, out, _ = quillrt("inspect", tmp_path / "a.quill", "--json")
     assert json.loads(out)["entries"][0]["built_for"]["kernels"] == kernels
