@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ImageError, WorkerError
+from .images import damage_refused
 from .prepare import AUTO, Prepared, Unfitted, Way, begin, fit_all, read
 from .preprocessing import Preprocessing
 
@@ -60,9 +61,12 @@ def decode(
     def readable() -> Iterator[Prepared | Unfitted]:
         for place, image in enumerate(images):
             try:
-                yield begin(read(source(image), recipe, way, image), recipe, way)
+                with damage_refused(image):
+                    begun = begin(read(source(image), recipe, way, image), recipe, way)
             except ImageError as error:
                 errors[place] = str(error)
+                continue
+            yield begun
 
     fitted, ways = fit_all(readable(), recipe)
     return Decoded(images, fitted, ways, errors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from .errors import ImageError
+from .errors import ImageError, QuillError
 from .files import read_bounded
 
 MOST_BYTES = 2**28  # of a file; ``MAX_PIXELS`` in colour, not compressed, are 192 million
@@ -85,10 +86,10 @@ def _decoded(
         raise ImageError(f"expected an image file at {name}, but {why}; check the path") from error
     if not data:
         raise ImageError(f"expected an image, but {name} is empty (0 bytes); give a PNG or JPEG")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF data; the image itself may be whole
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with damage_refused(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow says of damaged EXIF data; the image itself may be whole
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > limit:
                     raise Image.DecompressionBombError(f"{image.width} x {image.height}")
@@ -96,14 +97,33 @@ def _decoded(
                     width, height = (longest * side // max(image.size) for side in image.size)
                     image.draft(None, (width, height))
                 return made(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"expected at most {limit:,} pixels, but {name} claims more ({error}); shrink it") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"expected an image ({', '.join(_FORMATS)}), but {name} is none; give a PNG or JPEG"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError) as error:  # Pillow's decoders on damaged files
-        raise ImageError(f"expected a whole image, but {name} is damaged: {error}; copy it again") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageError(
+                f"expected at most {limit:,} pixels, but {name} claims more ({error}); shrink it"
+            ) from error
+        except UnidentifiedImageError as error:
+            raise ImageError(
+                f"expected an image ({', '.join(_FORMATS)}), but {name} is none; give a PNG or JPEG"
+            ) from error
+
+
+@contextmanager
+def damage_refused(name: str) -> Iterator[None]:
+    """Make an ``ImageError`` of what comes out of Pillow: on damaged files its decoders raise errors of every kind.
+
+    Args:
+        name: what the message calls the image.
+
+    Raises:
+        ImageError: anything was raised but a ``QuillError`` or a ``MemoryError``, which stay what they are.
+    """
+    try:
+        yield
+    except (QuillError, MemoryError):
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"expected a whole image, but {name} is damaged: {why}; copy it again") from error
 
 
 def turned(image: Image.Image) -> Image.Image:
@@ -111,7 +131,7 @@ def turned(image: Image.Image) -> Image.Image:
 
     Raises:
         ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white.
-        OSError, SyntaxError, ValueError: Pillow cannot decode it.
+        Exception: Pillow cannot decode it; see ``damage_refused``.
     """
     _check_pixels(image)
     image.load()
@@ -125,7 +145,7 @@ def grey(image: Image.Image) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white.
-        OSError, SyntaxError, ValueError: Pillow cannot decode it.
+        Exception: Pillow cannot decode it; see ``damage_refused``.
     """
     _check_pixels(image)
     image.load()  # a TIFF is turned by that, and may be of another size after it

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .channels import channels
 from .errors import ConfigError
-from .images import grey, open_image
+from .images import damage_refused, grey, open_image
 from .photo import LONGEST, Photo, look
 from .preprocessing import Preprocessing, fit_each, fit_image, fit_ink
 from .stroke_width import usual_strokes
@@ -158,7 +158,9 @@ def prepare_file(
     max_pixels: int | None = None,
 ) -> Prepared:
     """Read and prepare one image; arguments and errors as of ``read`` and ``prepare``."""
-    return prepare(read(source, recipe, way, name, max_pixels), recipe, way)
+    image = read(source, recipe, way, name, max_pixels)
+    with damage_refused(name or (str(source) if isinstance(source, Path) else "image")):
+        return prepare(image, recipe, way)
 
 
 def _fit_as_they_are(image: Image.Image, recipe: Preprocessing) -> str:

@@ -17,7 +17,7 @@ from .bundle import Bundle
 from .cache import Cache, default_folder
 from .confidence import AS_IT_IS, Confidence
 from .errors import ConfigError, ImageError
-from .images import turned
+from .images import damage_refused, turned
 from .manifest import Entry
 from .precision import Precision
 from .predict import Prediction, predict_prepared
@@ -197,10 +197,8 @@ def _one(image: object, number: int, recipe: Preprocessing, way: str) -> tuple[s
 
 
 def _prepared(image: Image.Image, number: int, recipe: Preprocessing, way: str) -> Prepared:
-    try:
+    with damage_refused(f"image {number}"):
         return prepare(turned(image), recipe, way)  # Pillow decodes only now
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"expected a whole image, but image {number} is damaged: {error}; load it again") from error
 
 
 def _split(array: NDArray[Any]) -> tuple[list[NDArray[Any]], bool]:

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -117,9 +118,53 @@ def in_safetensors(random: Random, data: bytes) -> bytes:
         return in_bytes(random, data)
 
 
+def in_image(random: Random, data: bytes) -> bytes:
+    """Change a chunk of a PNG and put its length and CRC right, or a tag of a TIFF, or bytes of any other image."""
+    try:
+        change = {b"\x89PNG": _in_png, b"II*\0": _in_tiff}[data[:4]]
+        return change(random, data)
+    except (KeyError, ValueError, struct.error):  # another kind, or what was changed before may be no image at all
+        return in_bytes(random, data)
+
+
+def _in_png(random: Random, data: bytes) -> bytes:
+    chunks, place = [], 8
+    while place < len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
+        place += 12 + length
+    changed = random.randrange(len(chunks))
+    kind, content = chunks[changed]
+    cut = content[: random.randrange(len(content) + 1)]
+    chunks[changed] = (kind, cut if random.random() < 0.3 else in_bytes(random, content))
+    return data[:8] + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+def _in_tiff(random: Random, data: bytes) -> bytes:
+    content = bytearray(data)
+    (first,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, first)
+    for _ in range(random.choice((1, 1, 2))):
+        place = first + 2 + 12 * random.randrange(tags)
+        tag, kind, count, value = struct.unpack_from("<HHII", data, place)
+        part = random.randrange(4)
+        changed = (
+            random.randrange(250, 340) if part == 0 else tag,
+            random.randrange(14) if part == 1 else kind,  # 1 to 12 have a meaning
+            random.choice((0, 1, 2, 9, 2**31, 2**32 - 1)) if part == 2 else count,
+            random.choice((0, 1, 8, len(data), 2**31, 2**32 - 1)) if part == 3 else value,
+        )
+        struct.pack_into("<HHII", content, place, *changed)
+    return bytes(content)
+
+
 MUTATIONS: dict[str, Mutation] = {
     "bundle": in_bundle,
     "manifest": in_json,
+    "image": in_image,
     "table": in_json,
     "result": in_json,
     "checkpoint": in_safetensors,

@@ -110,7 +110,7 @@ def images() -> list[bytes]:
     return [
         *(_encoded(kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")),
         *(_encoded("PNG", mode, exif=exif) for mode in ("RGBA", "LA", "P", "1", "I;16", "RGB")),
-        _encoded("JPEG", "CMYK", exif=exif),
+        *(_encoded(kind, mode, exif=exif) for kind, mode in (("JPEG", "CMYK"), ("WEBP", "RGB"), ("TIFF", "L"))),
         *(_encoded("TIFF", "RGB", compression=kind) for kind in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")),
         *(_encoded(kind, save_all=True, append_images=frames) for kind in ("GIF", "PNG", "TIFF", "WEBP")),
     ]

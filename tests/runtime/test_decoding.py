@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from quillrt.runtime import decoding
 from quillrt.runtime.decoding import Decoders, decode
 from quillrt.runtime.errors import WorkerError
 from quillrt.runtime.images import read_image
@@ -29,6 +30,10 @@ def files(tmp_path):
     return [*map(str, sorted(tmp_path.iterdir())), str(tmp_path / "absent.png")]
 
 
+def fitted_alone(*files):
+    return np.stack([fit_image(read_image(Path(file)), RECIPE) for file in files])
+
+
 def test_readable_files_become_what_they_are_alone_and_the_others_say_why(files):
     found = decode(files, RECIPE, "as-is")
 
@@ -36,8 +41,25 @@ def test_readable_files_become_what_they_are_alone_and_the_others_say_why(files)
     assert sorted(found.errors) == [5, 12]
     assert "05.png is damaged" in found.errors[5]
     assert "No such file" in found.errors[12]
-    alone = [fit_image(read_image(Path(file)), RECIPE) for place, file in enumerate(files) if place not in (5, 12)]
-    np.testing.assert_array_equal(found.fitted, np.stack(alone))
+    alone = fitted_alone(*(file for place, file in enumerate(files) if place not in (5, 12)))
+    np.testing.assert_array_equal(found.fitted, alone)
+
+
+@pytest.mark.parametrize("failing", ["read", "begin"])
+def test_whatever_comes_of_one_image_the_others_are_prepared(files, failing, monkeypatch):
+    whole, given = getattr(decoding, failing), iter(range(3))
+
+    def odd(*arguments):
+        if next(given) == 1:
+            raise OverflowError("too large\nto tell")
+        return whole(*arguments)
+
+    monkeypatch.setattr(decoding, failing, odd)
+
+    found = decode(files[:3], RECIPE, "as-is")
+
+    assert found.errors == {1: f"expected a whole image, but {files[1]} is damaged: too large to tell; copy it again"}
+    np.testing.assert_array_equal(found.fitted, fitted_alone(files[0], files[2]))
 
 
 @pytest.mark.parametrize("way", ["auto", "photo"])
@@ -98,6 +120,7 @@ def test_a_killed_process_is_an_error_and_no_hang(files):
 
 ORPHANS = """
 import sys
+from quillrt.runtime import decoding
 from quillrt.runtime.decoding import Decoders
 from quillrt.runtime.preprocessing import Preprocessing
 if __name__ == "__main__":

@@ -207,6 +207,52 @@ def test_what_a_decoder_raises_is_told_as_damage(monkeypatch):
         read_image(encoded(Image.fromarray(GREY)))
 
 
+def with_exif(kind, exif):
+    """A PNG or a WEBP whose EXIF is ``exif``, as it stands."""
+    image = Image.fromarray(GREY).convert("RGB")
+    if kind == "WEBP":
+        return encoded(image, kind, exif=exif)
+    content = encoded(image)
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    return content[:33] + chunk + content[33:]  # after the signature and IHDR
+
+
+def with_tag_type(tag, kind):
+    """A TIFF one tag of which has another type."""
+    content = bytearray(encoded(Image.fromarray(GREY), "TIFF"))
+    (first,) = struct.unpack_from("<I", content, 4)
+    (tags,) = struct.unpack_from("<H", content, first)
+    places = [first + 2 + 12 * n for n in range(tags)]
+    (place,) = [place for place in places if struct.unpack_from("<H", content, place)[0] == tag]
+    struct.pack_into("<H", content, place + 2, kind)
+    return bytes(content)
+
+
+# What Pillow 13 raises struct.error and TypeError on: EXIF that ends early; StripOffsets that are no whole numbers.
+ODD = {
+    "PNG": with_exif("PNG", b"II*\0"),
+    "WEBP": with_exif("WEBP", b"II*\0"),
+    **{f"TIFF {kind}": with_tag_type(273, kind) for kind in (2, 5, 11, 12)},
+}
+
+
+@pytest.mark.parametrize("read", [read_image, images.open_image])
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD.keys())
+def test_damage_that_pillow_does_not_foresee_is_told_in_one_line(content, read):
+    with pytest.raises(ImageError, match=r"^expected a whole image, but image is damaged: [^\n]+; copy it again$"):
+        read(content)
+
+
+def test_too_little_memory_is_no_damage(monkeypatch):
+    def exhausted(self):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", exhausted)
+
+    with pytest.raises(MemoryError):
+        read_image(encoded(Image.fromarray(GREY)))
+
+
 @pytest.mark.parametrize("size", [(60_000, 60_000), (20_000, 20_000), (9_000, 9_000), (2**31 - 1, 1)])
 def test_a_decompression_bomb_is_refused_by_its_header(size):
     with pytest.raises(ImageError, match="expected at most 64,000,000 pixels"):

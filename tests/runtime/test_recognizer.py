@@ -99,6 +99,14 @@ def test_a_pillow_image_that_turns_out_damaged(recognizer):
         recognizer.predict(Image.open(io.BytesIO(png(np.tile(GREY, (20, 20)))[:60])))
 
 
+def test_a_pillow_image_whose_exif_ends_early(recognizer):
+    content = io.BytesIO()
+    Image.fromarray(GREY).convert("RGB").save(content, "WEBP", exif=b"II*\0")
+
+    with pytest.raises(ImageError, match="image 0 is damaged"):
+        recognizer.predict(Image.open(content))
+
+
 def test_opening_says_what_is_wrong(quadrants_bundle, tmp_path):
     with pytest.raises(BundleError, match=r"none\.quill"):
         qr.open(tmp_path / "none.quill")
