@@ -62,7 +62,7 @@ class Round:
     Attributes:
         reading: reading and fitting alone, the start of the processes included.
         inference: the session alone.
-        whole: both, and writing the rows; the start of the processes included.
+        whole: both, and writing the rows until the disk has them; the start of the processes included.
     """
 
     reading: Rate
@@ -118,9 +118,10 @@ def measure(
     best, found = best_batch(session, fitted), []
     for _ in range(rounds):
         clock = Clock()
-        with open_rows(folder / "rows.jsonl", {}, resume=False) as rows:
+        with open_rows(folder / "rows.jsonl", {}, overwrite=True) as rows:
             left = rows.skip_done(iter(files))
             recognize_files(session, confidence, left, Choices(), rows.append, workers, batch_size)
+            rows.finish()
         whole = clock.rate(len(files))
         reading, _ = _read(session, files, workers, batch_size)
         found.append(Round(reading, _infer(session, fitted, best), whole))

@@ -33,6 +33,7 @@ class Bulk:
         images: files and folders; on Ray addresses, too.
         output: the file of rows; on Ray the folder.
         resume: go on with the file that is there.
+        overwrite: make it anew.
         workers: processes that read images; on Ray actors.
         batch_size: images per query.
         as_json: say in JSON how it went.
@@ -42,6 +43,7 @@ class Bulk:
     images: list[str]
     output: str
     resume: bool
+    overwrite: bool
     workers: int | None
     batch_size: int
     as_json: bool
@@ -51,15 +53,18 @@ class Bulk:
         """Raise now, rather than in the middle of the work, unless a file can be written and there are images.
 
         Raises:
-            ConfigError: ``output`` cannot be, or stdin is to be read.
+            ConfigError: ``output`` cannot be, or is there and neither to be resumed nor overwritten, or stdin is to be
+                read.
             ImageError: a folder holds no image.
         """
         from quillrt.runtime.images import find_images
-        from quillrt.runtime.row_files import check_rows
+        from quillrt.runtime.row_files import check_new, check_rows
 
         output = Path(self.output)
         check_rows(output)
         check_output(output, output.suffix)
+        if not self.resume and not self.overwrite:
+            check_new(output)
         if "-" in self.images:
             raise ConfigError("expected files or folders with --output, found - for stdin; leave one of them out")
         for image in self.images:
@@ -82,14 +87,14 @@ def run_into_file(
         Exit: with code 3, when images could not be read.
     """
     from quillrt.runtime.bulk import recognize_files
-    from quillrt.runtime.row_files import open_rows, state_of
+    from quillrt.runtime.row_files import has_rows, open_rows
 
     output = Path(bulk.output)
     inputs = hashlib.sha256("\0".join(bulk.images).encode(errors="surrogateescape")).hexdigest()
     same = {"bundle": bundle.sha256[:12], **made_by, **asdict(choices), "images": inputs[:12]}
-    if bulk.resume and not state_of(output).exists():
+    if bulk.resume and not has_rows(output):
         note(f"nothing to resume at {output}: running from the start", bulk.quiet)
-    with open_rows(output, same, resume=bulk.resume) as rows:
+    with open_rows(output, same, resume=bulk.resume, overwrite=bulk.overwrite) as rows:
         files, done = rows.skip_done(bulk.names()), rows.count
         save_config(ctx, config_beside(output))
         if done:

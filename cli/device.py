@@ -49,6 +49,7 @@ def run(
         typer.Option("--on", help="On the cluster of RAY_ADDRESS, or one started here; --output is then a folder."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the --output of a run that was ended.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make an --output that is there anew.")] = False,
     workers: Annotated[
         int | None,
         typer.Option("--workers", min=1, max=1024, help="Processes that read images for --output; actors on Ray."),
@@ -85,10 +86,12 @@ def run(
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
 
-    if output is None and (resume or on or workers):
-        raise typer.BadParameter("--resume, --workers and --on go with --output")
+    if output is None and (resume or overwrite or on or workers):
+        raise typer.BadParameter("--resume, --overwrite, --workers and --on go with --output")
+    if resume and overwrite:
+        raise typer.BadParameter("--resume keeps the rows that --overwrite removes; give one of them")
     check_way(preprocessing)
-    bulk = Bulk(images, output or "", resume, workers, batch_size, as_json, quiet)
+    bulk = Bulk(images, output or "", resume, overwrite, workers, batch_size, as_json, quiet)
     if output is not None and on is None:
         from quillrt.runtime.bulk import shared_out  # not for one image: its processes and threads take time to load
         from quillrt.runtime.device import cores

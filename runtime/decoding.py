@@ -144,7 +144,7 @@ class Decoders:
         worker = self._free.get()
         try:
             return Decoded(batch, *worker.ask(batch))
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:  # the second also of an answer cut short
             raise WorkerError(
                 f"expected {self.workers} processes that read images, but one {_ending(worker.process.wait())} "
                 f"at {batch[0]} or one of the {len(batch) - 1:,} after it; see whether memory is short"
@@ -164,7 +164,7 @@ class _Worker:
         """Return what ``serve`` answers.
 
         Raises:
-            EOFError, ConnectionError: the process ended.
+            EOFError, OSError: the process ended.
         """
         with self._asking:  # and until it is this thread's turn to hear, so that answers go in the order of questions
             self._connection.send(batch)

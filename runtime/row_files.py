@@ -12,7 +12,7 @@ from typing import Any
 
 from .arrow import load, read_parquet, write_parquet
 from .errors import ConfigError
-from .files import written_whole
+from .files import write_bytes, written_whole
 from .row_text import Csv, JsonLines, RowText
 from .rows import Row, printable
 
@@ -30,14 +30,14 @@ class RowFile:
         failed: those among them of unreadable images.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.path, self.count, self.failed = path, 0, 0
         self._is_parquet = path.suffix == ".parquet"
         self._format: RowText = Csv() if path.suffix == ".csv" else JsonLines()
-        self._lines = path.with_name(path.name + ".rows") if self._is_parquet else path
-        if resume and self._is_parquet and path.exists() and not self._lines.exists():
+        self._lines = _growing(path)
+        if self._is_parquet and path.exists() and not self._lines.exists():
             self._unpack()
-        self._file = self._lines.open("r+b" if resume and self._lines.exists() else "w+b", buffering=0)
+        self._file = self._lines.open("r+b" if self._lines.exists() else "w+b", buffering=0)
 
     def skip_done(self, files: Iterator[str]) -> Iterator[str]:
         """Return what is left of ``files`` when each row there is has found its own; comes before ``append``.
@@ -54,7 +54,7 @@ class RowFile:
             if row["image"] != (file and printable(file)):
                 raise ConfigError(
                     f"expected {self.path} begun on the same images, but its row {self.count:,} is of {row['image']}, "
-                    f"where they have {file or 'no more'}; give the same images or leave --resume out"
+                    f"where they have {file or 'no more'}; give the same images, or --overwrite to make it anew"
                 )
             self.failed += row["error"] is not None
             end += len(record)
@@ -92,11 +92,14 @@ class RowFile:
         """Yield each row there is, with its text.
 
         Raises:
-            ConfigError: one cannot be read.
+            ConfigError: one, or the header, cannot be read.
         """
         header = self._format.header
-        if self._file.read(len(header)) != header:
-            return  # torn before the first row
+        found = self._file.read(len(header))
+        if found != header:
+            if header.startswith(found):
+                return  # torn before the first row
+            raise ConfigError(f"expected rows in {self._lines}, but its header is another; mend it or give --overwrite")
         with open(self._file.fileno(), "rb", closefd=False) as file:
             for record in self._format.records(file):
                 try:
@@ -104,7 +107,7 @@ class RowFile:
                 except (ValueError, KeyError) as error:
                     raise ConfigError(
                         f"expected rows in {self._lines}, but after {self.count:,} of them {error}; "
-                        "mend it or leave --resume out"
+                        "mend it, or give --overwrite to make it anew"
                     ) from error
 
     def _append(self, data: bytes) -> None:
@@ -119,47 +122,75 @@ class RowFile:
 
 
 @contextmanager
-def open_rows(path: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[RowFile]:
+def open_rows(
+    path: Path, identity: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
+) -> Iterator[RowFile]:
     """Give the file of rows at ``path`` to whoever comes first; it ends up whole, or as far as it got.
 
-    What the rows are made with, ``identity``, is kept beside it in ``NAME.state``, which is the lock, too.
+    What the rows are made with, ``identity``, is kept beside it in ``NAME.state``, written once, before the first row.
+    ``NAME.lock`` keeps other processes away.
 
     Args:
         path: ends in one of ``SUFFIXES``; missing parent folders are made.
         identity: plain JSON values; where they differ, rows differ.
-        resume: go on with the file that is there.
+        resume: go on with the rows that are there.
+        overwrite: remove them; with neither they must not be there.
 
     Raises:
-        ConfigError: another suffix; another process writes this file; it was begun with another ``identity``;
-            pyarrow is missing.
+        ConfigError: another suffix; another process writes this file; rows are there, or were begun with another
+            ``identity``; pyarrow is missing.
     """
     check_rows(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = state_of(path)
-    if resume and not state.exists() and path.exists():
+    with _locked(path):
+        if overwrite:
+            path.unlink(missing_ok=True)
+            _growing(path).unlink(missing_ok=True)
+        elif not resume:
+            check_new(path)
+        if has_rows(path):
+            _check_same(path, identity)
+        else:
+            write_bytes(state_of(path), json.dumps(identity).encode())
+        rows = RowFile(path)
+        try:
+            yield rows
+        finally:
+            rows.close()
+
+
+def has_rows(path: Path) -> bool:
+    """Tell whether an output is there, or a part of it."""
+    return path.exists() or _growing(path).exists()
+
+
+def check_new(path: Path) -> None:
+    """Raise if an output is there, or a part of it.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if has_rows(path):
         raise ConfigError(
-            f"expected {state.name} beside {path}, which says what it was made with, but there is none; "
-            "leave --resume out to make it anew"
+            f"expected no rows at {path} yet, but there are some; give --resume, --overwrite or another --output"
         )
-    with state.open("a+b") as lock:
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes from writing ``path``; the file that is locked stays, for others may wait to open it.
+
+    Raises:
+        ConfigError: another process does.
+    """
+    with path.with_name(path.name + ".lock").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(
                 f"expected no other run that writes {path}, but there is one; wait for its end or give another --output"
             ) from error
-        lock.seek(0)
-        begun = lock.read()
-        if resume and begun:
-            _check_same(path, state, begun, identity)
-        rows = RowFile(path, resume=resume and bool(begun))
-        try:
-            lock.truncate(0)
-            lock.write(json.dumps(identity).encode())
-            lock.flush()
-            yield rows
-        finally:
-            rows.close()
+        yield
 
 
 def check_rows(path: Path) -> None:
@@ -179,11 +210,21 @@ def state_of(path: Path) -> Path:
     return path.with_name(path.name + ".state")
 
 
-def _check_same(path: Path, state: Path, begun: bytes, identity: Mapping[str, Any]) -> None:
+def _growing(path: Path) -> Path:
+    """Return the file that rows are added to until all are there."""
+    return path.with_name(path.name + ".rows") if path.suffix == ".parquet" else path
+
+
+def _check_same(path: Path, identity: Mapping[str, Any]) -> None:
+    state = state_of(path)
     try:
-        theirs = dict(json.loads(begun))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"expected JSON in {state}, but {error}; leave --resume out") from error
+        theirs = dict(json.loads(state.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        what = "there is none" if isinstance(error, FileNotFoundError) else f"it is no JSON ({error})"
+        raise ConfigError(
+            f"expected {state.name} beside {path}, which says what its rows were made with, but {what}; "
+            "give --overwrite to make them anew"
+        ) from error
     differing = [
         f"{name} {theirs.get(name)} there and {identity.get(name)} here"
         for name in sorted({*theirs, *identity})
@@ -192,5 +233,5 @@ def _check_same(path: Path, state: Path, begun: bytes, identity: Mapping[str, An
     if differing:
         raise ConfigError(
             f"expected {path} begun with the same model, options and images, found {'; '.join(differing)}; "
-            "give the same or leave --resume out"
+            "give the same, or --overwrite to make it anew"
         )

@@ -92,6 +92,28 @@ def test_a_finished_run_resumed_says_again_what_failed(quillrt, quadrants_bundle
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 8
 
 
+def test_a_result_is_written_over_only_when_asked_for(quillrt, quadrants_bundle, pictures, tmp_path):
+    output = tmp_path / "rows.jsonl"
+    assert quillrt("run", "-q", quadrants_bundle, pictures / "0", "-o", output)[0] == 0
+    before = output.read_bytes()
+
+    code, out, err = quillrt("run", "-q", quadrants_bundle, pictures, "-o", output)
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "give --resume, --overwrite or another --output" in err
+    assert output.read_bytes() == before
+    assert quillrt("run", "-q", quadrants_bundle, pictures, "-o", output, "--overwrite")[0] == 3
+    assert len(output.read_text().splitlines()) == 8
+
+
+def test_to_resume_and_to_overwrite_is_wrong_usage(quillrt, quadrants_bundle, pictures, tmp_path):
+    options = ("-o", tmp_path / "rows.jsonl", "--resume", "--overwrite")
+    code, _, err = quillrt("run", quadrants_bundle, pictures, *options)
+
+    assert code == 2
+    assert "give one of them" in " ".join(err.replace("│", "").split())
+
+
 @pytest.mark.parametrize(
     ("options", "phrase"),
     [
@@ -117,7 +139,7 @@ def test_what_cannot_be_is_one_line_before_any_work(
     assert phrase in err
 
 
-@pytest.mark.parametrize("option", [["--resume"], ["--workers", 2]])
+@pytest.mark.parametrize("option", [["--resume"], ["--overwrite"], ["--workers", 2]])
 def test_options_of_a_file_without_one_are_wrong_usage(quillrt, quadrants_bundle, pictures, option):
     code, _, err = quillrt("run", quadrants_bundle, pictures, *option)
 

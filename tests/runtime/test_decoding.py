@@ -118,6 +118,20 @@ def test_a_killed_process_is_an_error_and_no_hang(files):
             list(found)
 
 
+KILLED_AMID_ITS_ANSWER = """import os, signal, struct, sys
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+connection.recv(), connection.recv()
+os.write(connection.fileno(), struct.pack("!i", 100_000) + bytes(50_000))
+os.kill(os.getpid(), signal.SIGKILL)"""
+
+
+def test_a_process_killed_while_it_answers_is_the_same_error(files, monkeypatch):
+    monkeypatch.setattr(decoding, "_START", KILLED_AMID_ITS_ANSWER)
+    with Decoders(1, RECIPE) as decoders, pytest.raises(WorkerError, match=r"expected 1 processes .* by SIGKILL at "):
+        list(decoders.in_order([files]))
+
+
 ORPHANS = """
 import sys
 from quillrt.runtime import decoding

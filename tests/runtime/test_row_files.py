@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+from contextlib import suppress
 
 import pytest
 
@@ -21,9 +22,9 @@ def row(name):
     return answered(Prediction(name, (("7", 0.1 + len(name) / 17),)), Choices())
 
 
-def run(path, files=FILES, until=None, identity=IDENTITY, resume=False):
+def run(path, files=FILES, until=None, identity=IDENTITY, **how):
     """Write the rows of ``files`` in batches of two, and be interrupted before ``until``; return what was new."""
-    with open_rows(path, identity, resume=resume) as rows:
+    with open_rows(path, identity, **how) as rows:
         left = list(rows.skip_done(iter(files)))
         for start in range(0, len(left), 2):
             if until is not None and rows.count >= until:
@@ -63,18 +64,52 @@ def test_after_an_end_anywhere_no_row_is_lost_and_none_is_twice(path, expected, 
     assert not growing.exists() or growing == path
 
 
-def test_nothing_is_left_to_do_after_the_end(path, expected):
-    run(path)
+@pytest.mark.parametrize("files", [FILES, ["caf\udce9.png", *FILES]])
+def test_nothing_is_left_to_do_after_the_end(path, files):
+    run(path, files)
+    before = contents(path)
 
-    assert run(path, resume=True) == []
+    assert run(path, files, resume=True) == []
+    assert contents(path) == before
+
+
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+
+@pytest.mark.parametrize("until", [None, 4])
+def test_rows_that_are_there_are_not_made_again_by_mistake(path, until):
+    with suppress(KeyboardInterrupt):
+        run(path, until=until)
+    before = contents(path)
+
+    with pytest.raises(ConfigError, match="give --resume, --overwrite or another --output"):
+        run(path)
+
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize("until", [None, 4])
+def test_they_are_made_again_when_asked_for(path, expected, until):
+    with suppress(KeyboardInterrupt):
+        run(path, files=["x.png"] * 9, until=until, identity={"bundle": "old"})
+
+    assert run(path, overwrite=True) == FILES
     assert path.read_bytes() == expected
+    assert run(path, resume=True) == []
 
 
-def test_without_resume_all_is_made_again(path, expected):
-    with pytest.raises(KeyboardInterrupt):
-        run(path, files=["x.png"] * 9, until=4)
+def test_an_end_amid_overwriting_leaves_no_row_of_the_former_run(path, expected, monkeypatch):
+    run(path, files=["x.png"] * 9, identity={"bundle": "old"})
 
-    assert run(path) == FILES
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for step in ("write_bytes", "RowFile"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(row_files, step, killed)
+            run(path, overwrite=True)
+    assert run(path, resume=True) == FILES
     assert path.read_bytes() == expected
 
 
@@ -100,21 +135,46 @@ def test_what_was_cut_in_its_first_row_begins_again(path, expected):
 def test_rows_of_something_else_are_refused_and_left_alone(path, files, identity, phrase):
     with pytest.raises(KeyboardInterrupt):
         run(path, until=4)
-    before = {file.name: file.read_bytes() for file in path.parent.iterdir() if file.suffix != ".state"}
+    before = contents(path)
 
     with pytest.raises(ConfigError, match=phrase):
         run(path, files, identity=identity, resume=True)
 
-    assert {file.name: file.read_bytes() for file in path.parent.iterdir() if file.suffix != ".state"} == before
+    assert contents(path) == before
     assert run(path, resume=True) == FILES[4:]
 
 
-def test_a_file_without_its_state_is_refused(path):
+@pytest.mark.parametrize(("state", "phrase"), [(None, "there is none"), (b"", "it is no JSON")])
+def test_rows_without_their_state_are_refused_and_left_alone(path, state, phrase):
     run(path)
-    path.with_name(path.name + ".state").unlink()
+    file = row_files.state_of(path)
+    file.unlink() if state is None else file.write_bytes(state)
+    before = contents(path)
 
-    with pytest.raises(ConfigError, match=r"expected rows\.\w+\.state beside .* leave --resume out"):
+    with pytest.raises(ConfigError, match=rf"expected rows\.\w+\.state beside .*{phrase}.* give --overwrite"):
         run(path, resume=True)
+
+    assert contents(path) == before
+
+
+def test_resuming_never_writes_the_state(path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        run(path, until=4)
+    monkeypatch.setattr(row_files, "write_bytes", None)
+
+    assert run(path, resume=True) == FILES[4:]
+
+
+def test_another_header_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "rows.csv"
+    run(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as some spreadsheets save it
+    before = contents(path)
+
+    with pytest.raises(ConfigError, match="its header is another"):
+        run(path, resume=True)
+
+    assert contents(path) == before
 
 
 def test_a_line_that_is_no_row_is_refused(tmp_path):
@@ -127,7 +187,7 @@ def test_a_line_that_is_no_row_is_refused(tmp_path):
 
 
 def hold(path, ready, done):
-    with open_rows(path, IDENTITY, resume=False) as rows:
+    with open_rows(path, IDENTITY) as rows:
         rows.skip_done(iter(FILES))
         ready.set()
         done.wait()
@@ -151,7 +211,7 @@ def test_two_runs_are_kept_apart(tmp_path, resume):
 
 def test_a_full_disk_leaves_whole_rows(tmp_path, monkeypatch):
     path = tmp_path / "rows.jsonl"
-    with open_rows(path, IDENTITY, resume=False) as rows:
+    with open_rows(path, IDENTITY) as rows:
         rows.skip_done(iter(FILES))
         rows.append([row("0.png")])
         before = path.read_bytes()
