@@ -185,7 +185,7 @@ def main(
         "best_batch_of_inference": best,
     }
     environment = describe()
-    typer.echo(f"{hardware_line(environment)}; load average {environment['load_average']}")
+    typer.echo(f"{hardware_line(environment)}; load average {environment['start']['load_average']}")
     typer.echo(f"{', '.join(f'{name} {value}' for name, value in settings.items())}; {rounds} rounds\n")
     typer.echo(table(found))
     result: Mapping[str, Any] = {"settings": settings, "environment": environment, "rounds": list(map(asdict, found))}

@@ -117,14 +117,14 @@ def run_on_ray(ctx: typer.Context, bulk: Bulk, bundle: Bundle, model: Model) -> 
     """Write the rows into a folder, by Ray.
 
     Raises:
-        QuillError: as ``ray_job.run``; or a run is to be resumed.
+        QuillError: as ``ray_job.run``; or a run is to be resumed or overwritten.
         Exit: with code 3, when images could not be read.
     """
     from quillrt.runtime.ray_job import run
     from quillrt.runtime.remote_files import is_remote
 
-    if bulk.resume:
-        raise ConfigError("expected no --resume with --on ray, whose output is there whole or not at all; leave it out")
+    if bulk.resume or bulk.overwrite:
+        raise ConfigError("expected no --resume or --overwrite with --on ray, which fills a new folder; leave it out")
     progress, start = tracker(bulk.quiet) is not no_progress, time.perf_counter()
     made_by, images, failed = run(
         bundle, model, bulk.images, bulk.output, bulk.workers, bulk.batch_size, progress=progress

@@ -72,4 +72,4 @@ def read_parquet(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(_ROWS_AT_ONCE):
                 yield from batch.to_pylist()
     except load().ArrowException as error:
-        raise ConfigError(f"expected a Parquet file at {path}, but {error}; give --overwrite to make it anew") from error
+        raise ConfigError(f"expected a Parquet file at {path}, but {error}; give --overwrite") from error

@@ -2,7 +2,7 @@
 
 Tasks read and fit images, actors that hold a session each recognize them, and the rows go to a folder of Parquet files.
 Ray's own reader of binary files is not used: it skips names that begin with . or _, and one file that cannot be read
-ends its job, where here it is a row.
+ends its job, where here it is a row. The process that starts the job holds all names while it runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ from .rows import Choices
 from .select import open_fitting
 from .session import SessionOptions
 
+DONE = "_SUCCESS"  # as Hadoop and Spark call it; readers of Parquet folders skip names that begin with _
 INDEX = "index"  # the column that gives the order of the plain run
 _BATCHES_AT_ONCE = 16  # of a task, and what is done again where a process is lost
 _FETCHES = 8  # from a remote place, at the same time
@@ -54,7 +55,7 @@ class Model:
     Attributes:
         backend: as for ``open_fitting``, with ``precision``, ``options`` and ``cache``.
         precision: as ``backend``.
-        options: as ``backend``.
+        options: as ``backend``, but for the device, which Ray chooses.
         cache: as ``backend``.
         choices: what makes rows of predictions.
     """
@@ -86,7 +87,8 @@ class Actor:
         if bundle.sha256 != sha256:
             raise BundleError("expected the bundle that was opened, found another in its place; run it again")
         self._choices, self._confidence = model.choices, bundle.manifest.confidence
-        self._session, entry, chosen = open_fitting(bundle, model.backend, model.precision, model.options, model.cache)
+        options = replace(model.options, device=0)  # Ray shows each actor its own GPU alone
+        self._session, entry, chosen = open_fitting(bundle, model.backend, model.precision, options, model.cache)
         self.made_by = {"file": entry.path, "backend": chosen}
 
     def __call__(self, batch: Columns) -> Any:
@@ -146,7 +148,8 @@ def run(
         bundle: what recognizes them; its file is read again.
         model: what each actor opens of it.
         images: files and folders, by path or address.
-        output: a folder that is not there or empty, by path or address; a local one appears when all is done.
+        output: a folder that is not there or empty, by path or address; when all is done a path appears, and at an
+            address the empty file ``DONE``.
         workers: actors; by default one for each GPU, or else for each core but one, which is left for writing.
         batch_size: images per query.
         progress: let Ray draw its bars on stderr.
@@ -155,7 +158,7 @@ def run(
         The file and the backend that ran, how many rows there are, and how many of them of unreadable images.
 
     Raises:
-        ConfigError: ray is missing, the cluster is too small, or ``output`` is taken.
+        ConfigError: ray is missing, the cluster is too small or out of reach, or ``output`` is taken or cannot be.
         ImageError: there are no images.
         WorkerError: Ray gave up; the message has its reason.
         QuillError: as ``open_fitting``.
@@ -223,6 +226,9 @@ def _cluster(ray: Any, *, progress: bool) -> Iterator[None]:
     """Join the cluster that this process or ``RAY_ADDRESS`` names, or start one here; what is started ends again.
 
     Stdout is for results: what Ray prints goes to stderr, and what it logs is left to its own files.
+
+    Raises:
+        ConfigError: neither can be done.
     """
     ray.data.DataContext.get_current().enable_progress_bars = progress
     for name in ("ray", "ray.data"):
@@ -231,9 +237,14 @@ def _cluster(ray: Any, *, progress: bool) -> Iterator[None]:
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if is_ours:
-            # An actor for each core, and tasks that write now and then.
-            here = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": cores() + 1, "include_dashboard": False}
-            ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **here)
+            address = os.environ.get("RAY_ADDRESS")
+            # An actor for each core, and tasks that write now and then. Without "local" Ray looks for a cluster itself.
+            here = {} if address else {"address": "local", "num_cpus": cores() + 1, "include_dashboard": False}
+            try:
+                ray.init(logging_level=logging.CRITICAL, log_to_driver=False, **here)
+            except (ValueError, ConnectionError, RuntimeError) as error:
+                what, todo = (f"the Ray cluster {address}", "change or unset") if address else ("to start Ray", "set")
+                raise ConfigError(f"expected {what}, but {_line(error)}; {todo} RAY_ADDRESS") from error
         try:
             yield
         finally:
@@ -243,13 +254,26 @@ def _cluster(ray: Any, *, progress: bool) -> Iterator[None]:
 
 @contextmanager
 def _output(name: str) -> Iterator[str]:
-    """Give the folder to write into: a local one takes its name when all is done."""
+    """Give the folder to write into: a local one takes its name when all is done, at an address ``DONE`` comes last.
+
+    Raises:
+        ConfigError: it is taken, or out of reach.
+    """
     if remote_files.is_remote(name):
-        filesystem, path = remote_files.located(name)
-        if filesystem.get_file_info(load("fs").FileSelector(path, allow_not_found=True)):
+        try:
+            filesystem, path = remote_files.located(name)
+            is_taken = bool(filesystem.get_file_info(load("fs").FileSelector(path, allow_not_found=True)))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"expected a folder at {name}, but {_line(error)}; check the address") from error
+        if is_taken:
             raise ConfigError(f"expected a new or an empty folder, but {name} is not empty; give another --output")
         yield name
+        filesystem.open_output_stream(f"{path}/{DONE}").close()
         return
     check_free(Path(name))
     with folder_written_whole(Path(name)) as beside:
         yield str(beside)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -40,10 +40,9 @@ def content(name: str) -> bytes:
         filesystem, path = located(name)
         with filesystem.open_input_stream(path) as stream:
             return bounded(stream, MOST_BYTES, name)
-    except OSError as error:
-        raise ImageError(
-            f"expected an image file at {name}, but {error.strerror or ' '.join(str(error).split())}; check the path"
-        ) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ImageError(f"expected an image file at {name}, but {why}; check the path") from error
 
 
 def located(name: str) -> tuple[Any, str]:

@@ -72,7 +72,13 @@ class Csv(RowText):
         return text.getvalue().encode()
 
     def decode(self, record: bytes) -> Row:
-        (cells,) = csv.reader(io.StringIO(record.decode(), newline=""))
+        usual = csv.field_size_limit(len(record))  # 131,072 characters, of the whole process
+        try:
+            (cells,) = csv.reader(io.StringIO(record.decode(), newline=""))
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+        finally:
+            csv.field_size_limit(usual)
         row: Row = {name: cell or None for name, cell in zip(COLUMNS, cells, strict=True)}
         for name in ("probability", *_AS_JSON):
             row[name] = row[name] and json.loads(row[name])

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from quillrt.runtime import ray_job
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import ConfigError, ImageError
+from quillrt.runtime.session import SessionOptions
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("pyarrow")
@@ -138,6 +140,62 @@ def test_what_cannot_be_is_said_in_words_of_ours(cluster, quadrants_bundle, pict
     assert not list(tmp_path.glob(".out*"))
 
 
+def test_at_an_address_a_mark_comes_last_and_only_of_a_whole(
+    cluster, quillrt, quadrants_bundle, pictures, tmp_path, monkeypatch
+):
+    def attempt(output):
+        return quillrt("run", "-q", quadrants_bundle, pictures, "--on", "ray", "-o", f"file://{tmp_path / output}")[0]
+
+    assert attempt("whole") == 3
+    assert (tmp_path / "whole" / ray_job.DONE).exists()
+    assert read(tmp_path / "whole").equals(plain(quillrt, quadrants_bundle, pictures, tmp_path))
+
+    def broken(*_):
+        raise ray.exceptions.RayError("lost")
+
+    monkeypatch.setattr(ray.data.Dataset, "write_parquet", broken)
+    assert attempt("part") == 1
+    assert not (tmp_path / "part" / ray_job.DONE).exists()
+
+
+@pytest.mark.parametrize("error", [ValueError("no num_cpus\nthere"), ConnectionError("no cluster")])
+@pytest.mark.parametrize("address", ["10.1.2.3:6379", ""])
+def test_a_ray_that_cannot_be_had_is_one_line_and_no_cluster_is_looked_for(
+    quillrt, quadrants_bundle, pictures, tmp_path, monkeypatch, error, address
+):
+    asked = []
+
+    def init(address=None, **_):
+        asked.append(address)
+        raise error
+
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+
+    code, out, err = quillrt("run", "-q", quadrants_bundle, pictures, "--on", "ray", "-o", tmp_path / "out")
+
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "RAY_ADDRESS" in err
+    assert asked == [None if address else "local"]  # without one Ray takes RAY_ADDRESS
+
+
+def test_an_actor_takes_the_gpu_that_ray_gives_it(quadrants_bundle, monkeypatch):
+    bundle, opened = Bundle.open(quadrants_bundle), []
+
+    def open_fitting(bundle, backend, precision, options, cache):
+        opened.append(options)
+        return None, bundle.manifest.entries[0], "onnxruntime-cuda"
+
+    monkeypatch.setattr(ray_job, "open_fitting", open_fitting)
+    monkeypatch.setattr(ray, "get", lambda content: content)
+
+    options = SessionOptions(threads=2, device=3)
+    ray_job.Actor([quadrants_bundle.read_bytes()], bundle.sha256, ray_job.Model(options=options))
+
+    assert opened == [SessionOptions(threads=2, device=0)]
+
+
 def test_without_ray_the_extra_is_named(quillrt, quadrants_bundle, pictures, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.data", None)
     code, out, err = quillrt("run", quadrants_bundle, pictures, "--on", "ray", "-o", tmp_path / "out")
@@ -150,7 +208,10 @@ def test_without_ray_the_extra_is_named(quillrt, quadrants_bundle, pictures, tmp
     [
         (["--output", "taken"], 1, "expected a new or an empty folder, but taken is not empty"),
         (["--output", "file://{}/taken"], 1, "expected a new or an empty folder, but file:///"),
-        (["--output", "out", "--resume"], 1, "expected no --resume with --on ray"),
+        (["--output", "foo://bar"], 1, "expected a folder at foo://bar, but "),
+        (["--output", "gs://no such bucket/x"], 1, "expected a folder at gs://no such bucket/x, but "),
+        (["--output", "out", "--resume"], 1, "expected no --resume or --overwrite with --on ray"),
+        (["--output", "out", "--overwrite"], 1, "expected no --resume or --overwrite with --on ray"),
         ([], 2, "--on go with --output"),
     ],
 )

@@ -39,6 +39,11 @@ def test_what_cannot_be_read_is_told(folder, scheme):
         content(f"{scheme}{folder}/absent.png")
 
 
+def test_an_image_at_an_address_of_no_kind_is_told():
+    with pytest.raises(ImageError, match=r"expected an image file at foo://bar/a\.png, but .*; check the path"):
+        content("foo://bar/a.png")
+
+
 @pytest.mark.parametrize("address", ["file:///nowhere/at/all", "gopher://host/folder", "file://{}/empty"])
 def test_an_address_without_images_is_told(folder, address):
     (folder / "empty").mkdir()

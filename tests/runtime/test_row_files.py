@@ -106,9 +106,10 @@ def test_an_end_amid_overwriting_leaves_no_row_of_the_former_run(path, expected,
         raise KeyboardInterrupt
 
     for step in ("write_bytes", "RowFile"):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(row_files, step, killed)
-            run(path, overwrite=True)
+            with pytest.raises(KeyboardInterrupt):
+                run(path, overwrite=True)
     assert run(path, resume=True) == FILES
     assert path.read_bytes() == expected
 

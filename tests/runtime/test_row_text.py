@@ -40,6 +40,17 @@ def test_of_a_torn_text_the_whole_rows_are_found(form, rows, data):
     assert len(found) == sum(0 < end <= cut for end in ends)
 
 
+@FORMATS
+def test_a_row_of_very_many_labels_reads_back_the_same(form):
+    prediction = Prediction("a.png", tuple((f"label {n}", 0.0001) for n in range(10_000)))
+    row = answered(prediction, Choices(10_000))
+    before = csv.field_size_limit()
+
+    assert len(form.encode([row])) > before
+    assert form.decode(form.encode([row])) == row
+    assert csv.field_size_limit() == before
+
+
 @given(ROWS)
 def test_other_programs_read_the_csv(rows):
     text = Csv.header + Csv().encode(rows)
@@ -52,7 +63,7 @@ def test_other_programs_read_the_csv(rows):
 
 
 @FORMATS
-@pytest.mark.parametrize("record", [b"\n", b"7\n", b'{"image": "a.png"}\n', b"a,b\n"])
+@pytest.mark.parametrize("record", [b"\n", b"7\n", b'{"image": "a.png"}\n', b"a,b\n", b"a\rb,c\n"])
 def test_what_is_no_row_is_refused(form, record):
     with pytest.raises((ValueError, KeyError)):
         form.decode(record)
