@@ -16,6 +16,7 @@ MODULES = {
     "inspect": "inspecting",
     "run": "device",
     "explain": "explaining",
+    "read": "reading",
     "serve": "serving",
     "doctor": "doctor",
     "bench": "measuring",

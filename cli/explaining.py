@@ -53,7 +53,16 @@ def explain(
     if as_json:
         box = None if photo.box is None else list(photo.box)
         answer = found.label if found.is_character else None
-        print_json({"image": str(image), "path": str(output), "answer": answer, "box": box, "top": top})
+        print_json(
+            {
+                "image": str(image),
+                "path": str(output),
+                "answer": answer,
+                "size": list(original.size),
+                "box": box,
+                "top": top,
+            }
+        )
         return
     answers = "  ".join(f"{label} {share:.4f}" for label, share in found.top)
     typer.echo(f"{image}  {answers if found.is_character else f'no character ({answers})'}")

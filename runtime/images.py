@@ -130,7 +130,7 @@ def turned(image: Image.Image) -> Image.Image:
     """Return the image decoded, and turned as EXIF says.
 
     Raises:
-        ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white.
+        ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white, or L*a*b*.
         Exception: Pillow cannot decode it; see ``damage_refused``.
     """
     _check_pixels(image)
@@ -144,7 +144,7 @@ def grey(image: Image.Image) -> NDArray[np.uint8]:
     Beside the decoded image there is never more in memory than the result, twice, and some rows.
 
     Raises:
-        ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white.
+        ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white, or L*a*b*.
         Exception: Pillow cannot decode it; see ``damage_refused``.
     """
     _check_pixels(image)
@@ -163,6 +163,8 @@ def _check_pixels(image: Image.Image) -> None:
         raise ImageError(f"expected an image with pixels, found one of {image.width} x {image.height}")
     if image.mode == "F":
         raise ImageError("expected an image of whole numbers, found floating point (mode F); convert it to 8 bits")
+    if image.mode == "LAB":  # of which Pillow makes neither grey nor RGB
+        raise ImageError("expected an image in grey or RGB, found L*a*b*; convert it")
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

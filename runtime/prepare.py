@@ -146,8 +146,12 @@ def read(
     Raises:
         ImageError: it cannot be read; see ``images.read_image``.
     """
-    is_whole = way == AS_IS or (way == AUTO and recipe.fit == "resize")
-    return open_image(source, name, max_pixels, None if is_whole else LONGEST)
+    return open_image(source, name, max_pixels, longest_side(recipe, way))
+
+
+def longest_side(recipe: Preprocessing, way: str) -> int | None:
+    """Return the pixels of the longer side that are enough for ``prepare``, ``None`` where none may be left out."""
+    return None if way == AS_IS or (way == AUTO and recipe.fit == "resize") else LONGEST
 
 
 def prepare_file(

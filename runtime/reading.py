@@ -25,6 +25,9 @@ from .text_lines import Mark, find_lines
 
 LONGEST = 2400  # pixels of a page's longer side that are enough
 _LOOKED_AT = 1600  # of the longer side, about, when it is read
+# Widths over the height of the line, and a probability. Of 487 marks on made-up pages, 94 of them two MNIST digits that
+# touch, the pairs have a median width of 1.31, and 99.9 % of single digits one up to 1.15.
+_TOO_WIDE, _WIDE, _SURE = 1.25, 0.85, 0.9
 UNREAD = "?"  # stands in the text for what is not read
 
 
@@ -36,7 +39,8 @@ class Character:
         box: first row and column, and the row and column behind the last, in the image's own pixels, about.
         prediction: what the model says of it.
         after_space: there is a wide gap before it.
-        touching: it is wider than a character can be: several that touch, which are not read.
+        touching: it is taken for several that touch, which are not read: wider than a character can be, or as wide as
+            only the widest are and not recognized for sure.
     """
 
     box: Box
@@ -102,7 +106,9 @@ def read_page(
     def character(mark: Mark) -> Character:
         top, left, bottom, right = (factor * edge for edge in mark.box)
         box = (top, left, min(bottom, image.height), min(right, image.width))
-        return Character(box, next(found), mark.after_space, mark.touching)
+        prediction = next(found)
+        is_doubtful = prediction.probability < _SURE and mark.width > _WIDE
+        return Character(box, prediction, mark.after_space, is_doubtful or mark.width > _TOO_WIDE)
 
     return Reading(tuple(tuple(character(mark) for mark in line) for line in lines))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -15,15 +15,16 @@ from PIL import Image
 
 from .bundle import Bundle
 from .cache import Cache, default_folder
+from .channels import channels
 from .confidence import AS_IT_IS, Confidence
 from .errors import ConfigError, ImageError
-from .images import damage_refused, turned
+from .images import damage_refused, open_image, turned
 from .manifest import Entry
 from .precision import Precision
 from .predict import Prediction, predict_prepared
-from .prepare import AUTO, Prepared, check_way, prepare, prepare_file
-from .preprocessing import Preprocessing
+from .prepare import AUTO, check_way, longest_side, prepare
 from .pretrained import PREFIX, find
+from .reading import Reading, read_page
 from .select import open_fitting
 from .session import Session, SessionOptions
 from .spec import ModelSpec
@@ -91,9 +92,28 @@ class Recognizer:
         """
         if top_k < 1:
             raise ConfigError(f"expected top_k of 1 or more, found {top_k}")
-        named, is_one = _named(images, self.spec.preprocessing, self._way)
-        found = list(predict_prepared(self._session, named, top_k, _BATCH, self._confidence))
+        recipe = self.spec.preprocessing
+        opened, is_one = _opened(images, longest_side(recipe, self._way))
+        prepared = ((name, prepare(image, recipe, self._way)) for name, image in opened)
+        found = list(predict_prepared(self._session, prepared, top_k, _BATCH, self._confidence))
         return found[0] if is_one else found
+
+    def read(self, page: AnImage | NDArray[Any], *, top_k: int = 1) -> Reading:
+        """Read an image with one line of characters or several, as `quillrt read` does; boxes are in its own pixels.
+
+        Args:
+            page: one image, as for ``predict``.
+            top_k: how many labels for each character, the likeliest first.
+
+        Raises:
+            ImageError: what is given is no image.
+            ConfigError: ``top_k`` is below 1, or this is closed.
+            BackendUnavailable: the device failed.
+        """
+        if top_k < 1:
+            raise ConfigError(f"expected top_k of 1 or more, found {top_k}")
+        _, image = _open_one(page, 0)
+        return read_page(self._session, channels(image), self._confidence, top_k, _BATCH)
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""
@@ -164,41 +184,41 @@ def open_recognizer(
     return Recognizer(session, entry, chosen, opened.manifest.confidence, preprocessing)
 
 
-def _named(images: Images, recipe: Preprocessing, way: str) -> tuple[list[tuple[str, Prepared]], bool]:
-    """Return names and prepared images, and whether one alone was given."""
+def _opened(images: Images, longest: int | None) -> tuple[Iterator[tuple[str, Image.Image]], bool]:
+    """Return names and images, opened one by one as for ``images.open_image``, and whether one alone was given."""
     if isinstance(images, np.ndarray):
         several, is_one = _split(images)
-        return [(str(number), prepare(_image_of(each), recipe, way)) for number, each in enumerate(several)], is_one
+        return ((str(number), _image_of(each)) for number, each in enumerate(several)), is_one
     if isinstance(images, str | PathLike | bytes | bytearray | Image.Image):
-        return [_one(images, 0, recipe, way)], True
+        return iter([_open_one(images, 0, longest)]), True
     if not isinstance(images, Iterable) or isinstance(images, Mapping) or hasattr(images, "read"):
         raise ImageError(
             f"expected an image or several (path, bytes, Pillow image, array), found {type(images).__name__}"
         )
-    return [_one(image, number, recipe, way) for number, image in enumerate(images)], False
+    return (_open_one(image, number, longest) for number, image in enumerate(images)), False
 
 
-def _one(image: object, number: int, recipe: Preprocessing, way: str) -> tuple[str, Prepared]:
+def _open_one(image: object, number: int, longest: int | None = None) -> tuple[str, Image.Image]:
     if isinstance(image, np.ndarray):
         several, is_one = _split(image)
         if not is_one:
             raise ImageError(
                 f"expected image {number} of shape (H, W) or (H, W, C), found {image.shape}; give the array itself"
             )
-        return str(number), prepare(_image_of(several[0]), recipe, way)
+        return str(number), _image_of(several[0])
     if isinstance(image, Image.Image):
-        return str(number), _prepared(image, number, recipe, way)
+        return str(number), _decoded(image, number)
     if isinstance(image, bytes | bytearray):
-        return str(number), prepare_file(bytes(image), recipe, way, f"image {number}")
+        return str(number), open_image(bytes(image), f"image {number}", longest=longest)
     if isinstance(image, str | PathLike):
-        return str(image), prepare_file(Path(image), recipe, way)
+        return str(image), open_image(Path(image), longest=longest)
     kind = type(image).__name__
     raise ImageError(f"expected a path, bytes, a Pillow image or an array as image {number}, found {kind}")
 
 
-def _prepared(image: Image.Image, number: int, recipe: Preprocessing, way: str) -> Prepared:
+def _decoded(image: Image.Image, number: int) -> Image.Image:
     with damage_refused(f"image {number}"):
-        return prepare(turned(image), recipe, way)  # Pillow decodes only now
+        return turned(image)  # Pillow decodes only now
 
 
 def _split(array: NDArray[Any]) -> tuple[list[NDArray[Any]], bool]:

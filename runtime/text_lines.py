@@ -24,8 +24,8 @@ _OVER = 0.5  # share of the narrower part's width that lies above or below the o
 _OFF = 0.6  # how far a character's middle may be from that of its line's last ones
 _REMEMBERED = 3  # of these
 _SPACE = 0.75  # gap between characters that is a space: this, or
-_WIDER = 2.5  # times the line's usual gap, if that is more
-_TOO_WIDE = 1.35  # width over the line's height of a mark that must be several characters
+_WIDER = 1.8  # times the page's usual gap, the lower quartile, if that is more
+_LEAST_HEIGHT = 8  # pixels of the page's characters: what is smaller is noise
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Mark:
         parts: int64 (n,), of which parts it consists.
         box: first row and column, and the row and column behind the last.
         after_space: there is a wide gap before it.
-        touching: it is wider than a character can be: several that touch.
+        width: its own, over the height of its line.
     """
 
     parts: NDArray[np.int64]
     box: tuple[int, int, int, int]
     after_space: bool
-    touching: bool
+    width: float
 
 
 def find_lines(boxes: NDArray[np.int64], amounts: NDArray[np.int64]) -> list[list[Mark]]:
@@ -55,6 +55,8 @@ def find_lines(boxes: NDArray[np.int64], amounts: NDArray[np.int64]) -> list[lis
     if not len(boxes):
         return []
     height = _height(boxes, amounts)
+    if height < _LEAST_HEIGHT:
+        return []
     heights, widths = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     is_writing = (heights <= _TALLEST * height) & (widths <= _WIDEST * height) & (widths < _FLAT * heights)
     groups = _characters(boxes, np.flatnonzero(is_writing), height)
@@ -64,7 +66,15 @@ def find_lines(boxes: NDArray[np.int64], amounts: NDArray[np.int64]) -> list[lis
     usual = np.median(ink[longer > _SMALL * height]) if (longer > _SMALL * height).any() else 0
     kept = np.flatnonzero((longer > _SPECK * height) & (ink > _LEAST_INK * usual))
     lines = [[groups[k] for k in kept[line]] for line in _rows(whole[kept], height)]
-    return [_spaced(line, boxes, height) for line in lines]
+    placed = [np.array([_around(boxes[group]) for group in line]) for line in lines]
+    gaps = [whole[1:, 1] - np.maximum.accumulate(whole[:-1, 3]) for whole in placed]
+    every = np.concatenate([np.zeros(0, np.int64), *gaps])
+    usual = float(np.quantile(every, 0.25, method="lower")) if every.size else 0.0
+    space = max(_SPACE * height, _WIDER * usual)
+    return [
+        _marks(line, whole, [False, *(gap > space).tolist()], height)
+        for line, whole, gap in zip(lines, placed, gaps, strict=True)
+    ]
 
 
 def _around(boxes: NDArray[np.int64]) -> tuple[int, int, int, int]:
@@ -151,14 +161,10 @@ def _angle(middles: NDArray[np.float64], columns: NDArray[np.float64], height: f
     return float(_ANGLES[best[np.abs(_ANGLES[best]).argmin()]])
 
 
-def _spaced(line: list[NDArray[np.int64]], boxes: NDArray[np.int64], height: float) -> list[Mark]:
-    whole = np.array([_around(boxes[group]) for group in line])
-    gaps = whole[1:, 1] - np.maximum.accumulate(whole[:-1, 3])
-    usual = float(np.median(gaps)) if len(gaps) else 0.0
-    spaces = [False, *(gaps > max(_SPACE * height, _WIDER * usual)).tolist()]
+def _marks(line: list[NDArray[np.int64]], whole: NDArray[np.int64], spaces: list[bool], height: float) -> list[Mark]:
+    """Return the marks of a line, its characters' parts and boxes (n, 4), and whether there is a space before each."""
     tall = max(height, float(np.median(whole[:, 2] - whole[:, 0])))
-    too_wide = (whole[:, 3] - whole[:, 1]) > _TOO_WIDE * tall
     return [
-        Mark(group, (box[0], box[1], box[2], box[3]), space, wide)
-        for group, box, space, wide in zip(line, whole.tolist(), spaces, too_wide.tolist(), strict=True)
+        Mark(parts, (box[0], box[1], box[2], box[3]), space, (box[3] - box[1]) / tall)
+        for parts, box, space in zip(line, whole.tolist(), spaces, strict=True)
     ]
