@@ -15,6 +15,7 @@ _SIDE = 320  # pixels of the longer side of the small copy on which the mix is s
 # Windows in which ink and paper are compared, over the shorter side: from a pen's stroke on a sheet to a character.
 _SHEET_WINDOWS, _CROP_WINDOWS = (0.03, 0.06, 0.12, 0.24), (0.1, 0.2, 0.4, 0.8)
 _STRONGEST = 0.001  # share of pixels, and
+_OF_STRONGEST = 0.6  # of their contrast, from which on a pixel stands out
 _FEWEST = 12  # number of pixels at least, that are taken for ink
 _GROUND = 0.4  # of the ink's contrast, up to which a pixel is taken for ground
 _LEAST_DEVIATION = 2.0  # grey levels that no channel's ground is taken to be calmer than
@@ -68,20 +69,21 @@ def find_mix(image: Image.Image) -> InkMix:
 
 
 def _is_light_ink(grey: NDArray[np.uint8], *, is_crop: bool) -> bool:
-    """Return whether most pixels around what stands out are darker than it.
+    """Return whether most pixels around what is thin and stands out are dark.
 
-    Where a window holds ink and paper its levels reach far apart, and paper has the greater part. Shadows do not
-    count: on both sides of their edges there is as much light as shade.
+    Where a window holds ink and paper, paper has the greater part. What is thin vanishes in closing or opening; the
+    edges of shadows and of the sheet do not, so they do not count.
     """
     levels = log_levels(grey if is_crop else mean(grey, 1))
     lightness = 0.0
     for share in _CROP_WINDOWS if is_crop else _SHEET_WINDOWS:
         window = odd(share * min(grey.shape))
-        low = lowest(levels, window, window)
-        reach = highest(levels, window, window) - low
-        count = min(max(_FEWEST, round(_STRONGEST * reach.size)), reach.size)
-        far = np.partition(reach.ravel(), -count)[-count]
-        apart = reach >= max(1, 0.6 * far)
-        if apart.any():
-            lightness += float(((levels[apart] - low[apart]) / reach[apart].astype(np.float32)).mean()) - 0.5
+        low, high = lowest(levels, window, window), highest(levels, window, window)
+        thin = np.maximum(lowest(high, window, window) - levels, levels - highest(low, window, window))
+        count = min(max(_FEWEST, round(_STRONGEST * thin.size)), thin.size)
+        strong = thin >= max(1, _OF_STRONGEST * np.partition(thin.ravel(), -count)[-count])
+        around = (highest(strong.view(np.uint8), window, window) > 0) & (high > low)
+        if around.any():
+            reach = (high[around] - low[around]).astype(np.float32)
+            lightness += float(((levels[around] - low[around]) / reach).mean()) - 0.5
     return lightness < 0

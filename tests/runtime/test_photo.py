@@ -54,6 +54,23 @@ def test_the_character_is_found_where_it_is(sheet, label):
     assert likeness > 0.75
 
 
+@pytest.mark.parametrize("desk", [(60, 25, 70), (140, 110, 70), (20, 20, 20)])
+@pytest.mark.parametrize("turn", [-3, 0, 2])
+def test_the_desk_around_the_sheet_does_not_matter(desk, turn):
+    paper = Paper(400, 520, ruling="squares", shadow=0.4, ink="red", seed=turn + 5)
+    sheet = Image.fromarray(paper.photograph((pen("3", 90, 6), 60, 120)))
+    photograph = Image.new("RGB", (660, 520), desk)
+    hole = Image.new("L", sheet.size, 255).rotate(turn, expand=True)
+    photograph.paste(sheet.rotate(turn, Image.Resampling.BICUBIC, expand=True), (60, 50), hole)
+
+    found = look(photograph)
+
+    assert not found.mix.light_ink
+    top, left, bottom, right = found.box
+    assert 80 < bottom - top < 105
+    assert 50 < right - left < 75
+
+
 def test_large_photographs_are_seen_as_small_ones_are():
     small = Paper(500, 700, ruling="squares", shadow=0.4, seed=3).photograph((pen("3", 120, 8), 200, 300))
     large = Image.fromarray(small).resize((2800, 2000), Image.Resampling.BICUBIC)
