@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from quillrt.cli.console import note
+from quillrt.cli.console import note, print_json
 from quillrt.cli.model_files import BundleFile
-from quillrt.cli.options import Debug, Quiet
+from quillrt.cli.options import Debug, Json, Quiet
+from quillrt.runtime.pretrained import PREFIX
 
 
 def sign(
@@ -20,11 +21,17 @@ def sign(
             "--key", help="Ed25519 private key (PEM), as openssl genpkey -algorithm ed25519 -out KEY.pem makes one."
         ),
     ],
+    as_json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Sign a bundle, so that devices can tell who made it; its fingerprint stays."""
     from quillrt.runtime.bundle_writer import sign_bundle
+    from quillrt.runtime.errors import ConfigError
 
-    sign_bundle(bundle.path, key)
+    if bundle.given.startswith(PREFIX):
+        raise ConfigError(f"expected a bundle of yours to sign, found {bundle}; copy {bundle.path} and sign that")
+    fingerprint = sign_bundle(bundle.path, key)
+    if as_json:
+        print_json({"bundle": str(bundle), "sha256": fingerprint})
     note(f"{bundle}: signed; quillrt run --require-signature PUB.pem wants it so", quiet)

@@ -99,12 +99,15 @@ def write_bundle(
     return manifest
 
 
-def sign_bundle(path: Path, key: Path) -> None:
+def sign_bundle(path: Path, key: Path) -> str:
     """Put a signature into a bundle, in place of one that it has; all else stays byte for byte as it is.
 
     Args:
         path: of the bundle.
         key: PEM file of an Ed25519 private key.
+
+    Returns:
+        The bundle's fingerprint.
 
     Raises:
         BundleError: it is no whole bundle.
@@ -117,6 +120,7 @@ def sign_bundle(path: Path, key: Path) -> None:
         if hashlib.sha256(files[MANIFEST]).hexdigest() != fingerprint:
             raise BundleError(f"expected {path} to stay as it is, but it was changed while it was read; sign it again")
         _write_zip(path, [*files.items(), (SIGNATURE, sign(files[MANIFEST], key))])
+    return fingerprint
 
 
 def _write_zip(path: Path, files: Sequence[tuple[str, bytes]]) -> None:

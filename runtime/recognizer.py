@@ -90,8 +90,8 @@ class Recognizer:
             ConfigError: ``top_k`` is below 1, or this is closed.
             BackendUnavailable: the device failed.
         """
-        if top_k < 1:
-            raise ConfigError(f"expected top_k of 1 or more, found {top_k}")
+        if not (isinstance(top_k, int) and top_k >= 1):
+            raise ConfigError(f"expected top_k of 1 or more, found {top_k!r}")
         recipe = self.spec.preprocessing
         opened, is_one = _opened(images, longest_side(recipe, self._way))
         prepared = ((name, prepare(image, recipe, self._way)) for name, image in opened)
@@ -110,8 +110,8 @@ class Recognizer:
             ConfigError: ``top_k`` is below 1, or this is closed.
             BackendUnavailable: the device failed.
         """
-        if top_k < 1:
-            raise ConfigError(f"expected top_k of 1 or more, found {top_k}")
+        if not (isinstance(top_k, int) and top_k >= 1):
+            raise ConfigError(f"expected top_k of 1 or more, found {top_k!r}")
         _, image = _open_one(page, 0)
         return read_page(self._session, channels(image), self._confidence, top_k, _BATCH)
 

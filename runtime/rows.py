@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .errors import ConfigError
 from .predict import Prediction
 from .prepare import AUTO
 
@@ -32,6 +33,10 @@ class Choices:
     min_confidence: float = 0.0
     reject: bool = True
     preprocessing: str = AUTO
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:  # NaN too
+            raise ConfigError(f"expected a least confidence of 0 to 1, found {self.min_confidence}")
 
 
 def printable(name: str) -> str:

@@ -36,6 +36,8 @@ def read_stored(path: Path) -> dict[str, bytes]:
                 _check_plain(info)
             if len({info.orig_filename for info in infos}) != len(infos):
                 raise ValueError("a file name stands twice")
+            if min((info.header_offset for info in infos), default=0):
+                raise ValueError("expected a zip from its first byte on, found something before it")
             return {info.filename: archive.read(info) for info in infos}  # each held to its CRC
 
 

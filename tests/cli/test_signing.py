@@ -89,3 +89,14 @@ def test_nothing_is_served_that_is_not_signed(quillrt, quadrants_bundle, keys):
     code, out, err = quillrt("serve", quadrants_bundle, "--port", 0, "--require-signature", keys[1])
     assert (code, out) == (1, "")
     assert "has no signature; get the signed one" in err
+
+
+def test_what_comes_with_quillrt_is_not_signed_in_its_place(quillrt, keys):
+    code, out, err = quillrt("sign", "models:digits", "--key", keys[0])
+    assert (code, out) == (1, "")
+    assert "expected a bundle of yours to sign" in err
+
+
+def test_signing_tells_programs_the_fingerprint(quillrt, quadrants_bundle, keys):
+    code, out, _ = quillrt("sign", quadrants_bundle, "--key", keys[0], "--json", "--quiet")
+    assert (code, json.loads(out)["sha256"]) == (0, Bundle.open(quadrants_bundle).sha256)

@@ -180,6 +180,14 @@ def test_a_list_whose_size_is_said_elsewhere_is_refused(path):
         read_stored(path)
 
 
+def test_what_stands_before_a_zip_is_refused(path):
+    zip_of(path, {"a": bytes(100)})
+    path.write_bytes(b"x" + path.read_bytes())
+
+    with pytest.raises(ValueError, match="from its first byte on"):
+        read_stored(path)
+
+
 def test_a_device_is_no_bundle():
     with pytest.raises(ValueError, match="found a device"):
         read_stored(Path("/dev/zero"))
