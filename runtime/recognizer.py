@@ -22,7 +22,7 @@ from .images import damage_refused, open_image, turned
 from .manifest import Entry
 from .precision import Precision
 from .predict import Prediction, predict_prepared
-from .prepare import AUTO, check_way, longest_side, prepare
+from .prepare import AUTO, Prepared, check_way, longest_side, prepare
 from .pretrained import PREFIX, find
 from .reading import Reading, read_page
 from .select import open_fitting
@@ -94,7 +94,7 @@ class Recognizer:
             raise ConfigError(f"expected top_k of 1 or more, found {top_k!r}")
         recipe = self.spec.preprocessing
         opened, is_one = _opened(images, longest_side(recipe, self._way))
-        prepared = ((name, prepare(image, recipe, self._way)) for name, image in opened)
+        prepared = ((name, self._prepared(name, image)) for name, image in opened)
         found = list(predict_prepared(self._session, prepared, top_k, _BATCH, self._confidence))
         return found[0] if is_one else found
 
@@ -112,8 +112,14 @@ class Recognizer:
         """
         if not (isinstance(top_k, int) and top_k >= 1):
             raise ConfigError(f"expected top_k of 1 or more, found {top_k!r}")
-        _, image = _open_one(page, 0)
-        return read_page(self._session, channels(image), self._confidence, top_k, _BATCH)
+        name, image = _open_one(page, 0)
+        with damage_refused(_called(name)):
+            seen = channels(image)
+        return read_page(self._session, seen, self._confidence, top_k, _BATCH)
+
+    def _prepared(self, name: str, image: Image.Image) -> Prepared:
+        with damage_refused(_called(name)):
+            return prepare(image, self.spec.preprocessing, self._way)
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""
@@ -214,6 +220,11 @@ def _open_one(image: object, number: int, longest: int | None = None) -> tuple[s
         return str(image), open_image(Path(image), longest=longest)
     kind = type(image).__name__
     raise ImageError(f"expected a path, bytes, a Pillow image or an array as image {number}, found {kind}")
+
+
+def _called(name: str) -> str:
+    """Return what messages call an image: by its number if it has no path."""
+    return f"image {name}" if name.isdecimal() else name
 
 
 def _decoded(image: Image.Image, number: int) -> Image.Image:

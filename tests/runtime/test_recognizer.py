@@ -107,6 +107,15 @@ def test_a_pillow_image_whose_exif_ends_early(recognizer):
         recognizer.predict(Image.open(content))
 
 
+@pytest.mark.parametrize("verb", ["predict", "read"])
+def test_a_pillow_image_that_cannot_be_converted(recognizer, verb):
+    image = Image.fromarray(GREY)
+    image.info["transparency"] = "much"
+
+    with pytest.raises(ImageError, match=r"^expected a whole image, but image 0 is damaged: .*; copy it again$"):
+        getattr(recognizer, verb)(image)
+
+
 def test_opening_says_what_is_wrong(quadrants_bundle, tmp_path):
     with pytest.raises(BundleError, match=r"none\.quill"):
         qr.open(tmp_path / "none.quill")
