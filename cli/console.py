@@ -20,6 +20,12 @@ def note(message: str, quiet: bool = False) -> None:
             sys.stderr.write(message + "\n")
 
 
+def error_line(message: str) -> str:
+    """Return the one line that stderr gets of an error; what a hostile file brings in does not steer the terminal."""
+    line = " ".join(message.split())
+    return f"quillrt: error: {''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in line)}"
+
+
 def print_json(value: Any) -> None:
     """Write ``value`` to stdout as indented JSON; NaN is refused, for JSON has none."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from quillrt.cli.console import error_line
 from quillrt.cli.every_verb import GROUPS, MODULES
 from quillrt.cli.options import debugging
 from quillrt.runtime.errors import QuillError
@@ -106,7 +107,5 @@ def _flush() -> None:
 
 
 def _fail(message: str) -> None:
-    line = " ".join(message.split())  # what a hostile file brings in must not steer the terminal
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    print(f"quillrt: error: {safe}", file=sys.stderr)  # noqa: T201
+    print(error_line(message), file=sys.stderr)  # noqa: T201
     sys.exit(1)

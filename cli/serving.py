@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from quillrt.cli.console import note, phase_bars
+from quillrt.cli.console import error_line, note, phase_bars
 from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import (
     Backend,
@@ -20,6 +21,7 @@ from quillrt.cli.options import (
     Config,
     CudaGraph,
     Debug,
+    Device,
     PrecisionName,
     PreprocessingWay,
     ProviderOption,
@@ -67,11 +69,15 @@ def serve(
         float,
         typer.Option("--receive-seconds", min=0.1, help="How long a request may take to come; a large one has longer."),
     ] = 10.0,
+    stop_seconds: Annotated[
+        int, typer.Option("--stop-seconds", min=1, max=3600, help="How long a stop waits for what was accepted.")
+    ] = 60,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Threads that decode images. Default: one a core.")
     ] = None,
     threads: Threads = None,
     provider_option: ProviderOption = None,
+    device: Device = 0,
     cuda_graph: CudaGraph = False,
     require_signature: RequireSignature = None,
     cached: Cached = True,
@@ -83,25 +89,23 @@ def serve(
     debug: Debug = False,
 ) -> None:
     """Serve a bundle by HTTP: POST /predict, a page to draw on at /, the API at /docs, /metrics for Prometheus."""
-    import os
-
     from quillrt.runtime.batching import Batching
     from quillrt.runtime.bundle import Bundle
+    from quillrt.runtime.device import cores
     from quillrt.runtime.errors import ConfigError
-    from quillrt.runtime.http_app import Answers, application
+    from quillrt.runtime.http_answers import Answers
+    from quillrt.runtime.http_app import application
     from quillrt.runtime.http_front import Tally
+    from quillrt.runtime.http_log import Log
     from quillrt.runtime.http_request import Limits
-    from quillrt.runtime.http_server import Connections, bind, check_installed, url_of
+    from quillrt.runtime.http_server import Connections, ServerFailed, bind, check_installed, url_of
     from quillrt.runtime.http_server import serve as run_server
     from quillrt.runtime.http_token import find_token
+    from quillrt.runtime.ort_options import for_batch
     from quillrt.runtime.prepare import check_way
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.serving import warm_up
     from quillrt.runtime.session import SessionOptions
-
-    def log(line: str) -> None:
-        with contextlib.suppress(OSError):  # who read it may have gone; answers go on
-            note(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}", quiet)
 
     def tell(value: Mapping[str, object], line: str) -> None:
         with contextlib.suppress(OSError):
@@ -113,8 +117,10 @@ def serve(
     check_installed()
     check_way(preprocessing)
     token = find_token(token_file)
-    options = SessionOptions(threads, cuda_graph=cuda_graph, provider_options=provider_options(provider_option))
-    batching = Batching(max_batch, max_delay_ms, max_queue, workers or os.cpu_count() or 1)
+    given = provider_options(provider_option)
+    tied = for_batch(backend, given, max_batch) if backend and cuda_graph else given
+    options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph)
+    batching = Batching(max_batch, max_delay_ms, max_queue, workers or cores())
     limits = Limits(max_bytes, max_bytes + _OTHER_BODIES, max_images, max_pixels, receive_seconds)
     opened = Bundle.open(bundle.path, require_signature)
     with contextlib.closing(bind(host, port, token)) as bound:
@@ -130,22 +136,30 @@ def serve(
             )
         with session:
             warm_up(session, max_batch)
-            answers = Answers(entry.path, chosen, top_k, min_confidence, reject, preprocessing)
-            tally = Tally()
+            about = entry.path, chosen, bundle.path.name, opened.sha256
+            answers = Answers(*about, top_k, min_confidence, reject, preprocessing)
+            tally, lines = Tally(), Log(_STDERR)
+
+            def log(line: str) -> None:
+                if not quiet:
+                    lines(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}")
+
             app = application(session, opened.manifest.confidence, answers, batching, limits, tally, token, log)
             url = url_of(bound)
             started = {"url": url, "bundle": str(bundle), "file": entry.path, "backend": chosen}
-            run_server(
-                app,
-                bound,
-                tally,
-                Connections(max_connections, receive_seconds),
-                lambda: tell(started, f"{entry.path} on {chosen}: {url}"),
-            )
+            connections = Connections(max_connections, receive_seconds, stop_seconds=stop_seconds)
+            try:
+                run_server(app, bound, tally, connections, lambda: tell(started, f"{entry.path} on {chosen}: {url}"))
+            except ServerFailed as error:
+                lines(error_line(str(error)))
+                lines.close()
+                os._exit(1)  # a device that failed, or an engine that hangs, may hold up any other end
+    lines.close()
     tell(
         {"accepted": tally.accepted, "answered": tally.answered},
         f"stopped: answered {tally.answered:,} of {tally.accepted:,} requests accepted",
     )
 
 
+_STDERR = 2
 _OTHER_BODIES = 64_000_000  # bytes that all requests besides one of the largest may hold

@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from .batching import Batching, QueueFull
 from .confidence import Confidence
-from .errors import ImageError, QuillError
+from .errors import BackendUnavailable, ImageError, QuillError
+from .http_answers import Answers
 from .http_files import static_file
 from .http_front import ACCEPTED, ID, Application, Front, Tally
 from .http_metrics import Metrics
-from .http_request import Bodies, ClientGone, Limits, Refusal, busy, images_of
+from .http_request import Bodies, ClientGone, Limits, Refusal, busy, images_of, unless_gone
 from .http_token import is_bearer
-from .prepare import AUTO
 from .serving import Served, Service
 from .session import Session
+from .spec import ModelSpec
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import Response
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What answers say.
-
-    Attributes:
-        file: the file of the bundle that runs.
-        backend: what runs it.
-        top_k: labels of each image, where the request does not say.
-        min_confidence: below this probability an image is unsure.
-        reject: what is not taken for a character gets no answer.
-        preprocessing: how images are prepared, as for ``prepare.prepare``.
-    """
-
-    file: str
-    backend: str
-    top_k: int = 1
-    min_confidence: float = 0.0
-    reject: bool = True
-    preprocessing: str = AUTO
 
 
 def application(
@@ -73,9 +51,11 @@ def application(
         token: as above.
         log: is told a line for each request.
     """
-    metrics = Metrics({"file": answers.file, "backend": answers.backend}, lambda: service.held)
-    service = Service(session, confidence, batching, limits.max_pixels, metrics.batch, answers.preprocessing)
-    routes = Routes(service, metrics, answers, limits, tally, token)
+    runs = {"file": answers.file, "backend": answers.backend, "bundle": answers.bundle, "sha256": answers.sha256}
+    metrics = Metrics(runs, lambda: service.held)
+    way = answers.preprocessing
+    service = Service(session, confidence, batching, limits.max_pixels, metrics.batch, way, tally.fail)
+    routes = Routes(session.spec, service, metrics, answers, limits, tally, token)
     return Front(routes.application(), metrics, tally, log)
 
 
@@ -84,6 +64,7 @@ class Routes:
 
     def __init__(
         self,
+        spec: ModelSpec,
         service: Service,
         metrics: Metrics,
         answers: Answers,
@@ -91,7 +72,7 @@ class Routes:
         tally: Tally,
         token: str | None,
     ) -> None:
-        self._token = token
+        self._spec, self._token = spec, token
         self._service, self._metrics, self._answers, self._tally = service, metrics, answers, tally
         self._limits, self._bodies = limits, Bodies(limits)
 
@@ -112,9 +93,10 @@ class Routes:
             ClientGone: _gone,
             Exception: _failed,
         }
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/predict", self.predict, methods=["POST"]),
+                Route("/model", self.model),
                 Route("/healthz", self.healthz),
                 Route("/readyz", self.readyz),
                 Route("/metrics", self.metrics),
@@ -125,25 +107,26 @@ class Routes:
             exception_handlers=handlers,
             lifespan=lifespan,
         )
+        app.router.redirect_slashes = False  # it would lead to wherever the client's Host header says
+        return app
 
     async def predict(self, request: Request) -> Response:
         """Recognize the images in the body."""
         from starlette.responses import JSONResponse
 
         self._check_token(request)
+        if self._tally.failure:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, self._tally.failure)
         top_k = self._top_k(request)
         async with self._bodies.read(request.receive, request.headers) as body:
             self._tally.accepted += 1
             request.scope[ACCEPTED] = True
             started = time.perf_counter()
-            served = await self._recognized(request, body)
+            served = await unless_gone(request.receive, self._recognized(request, body))
             latency_ms = (time.perf_counter() - started) * 1000
         answers = self._answers
-        predictions = [each.top(top_k).to_json(answers.min_confidence, reject=answers.reject) for each in served]
+        predictions = answers.predictions(served, top_k, inputs=request.query_params.get("input") == "1")
         self._metrics.predictions(each["doubt"] for each in predictions)
-        if request.query_params.get("input") == "1":
-            for prediction, each in zip(predictions, served, strict=True):
-                prediction["input"] = _pixels(each)
         return JSONResponse(
             {
                 "request_id": request.scope[ID],
@@ -167,6 +150,8 @@ class Routes:
             raise busy("expected room in the queue, found it full; send it again after a second") from None
         except ImageError as error:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+        except BackendUnavailable as error:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
         except QuillError as error:
             raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
 
@@ -180,14 +165,22 @@ class Routes:
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"expected top_k of 1 or more, found {given[:40]!r}")
         return int(given)
 
-    async def healthz(self, request: Request) -> Response:
-        """Say that the process lives."""
+    async def model(self, request: Request) -> Response:
+        """Say what runs and what it wants."""
         from starlette.responses import JSONResponse
 
-        return JSONResponse({"alive": True})
+        self._check_token(request)
+        return JSONResponse(self._answers.model(self._spec))
+
+    async def healthz(self, request: Request) -> Response:
+        """Say whether the process lives: not if the engine hangs, for nothing but its end helps then."""
+        from starlette.responses import JSONResponse
+
+        is_alive = self._service.busy_seconds < _LONGEST_BATCH_SECONDS
+        return JSONResponse({"alive": is_alive}, HTTPStatus.OK if is_alive else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def readyz(self, request: Request) -> Response:
-        """Say whether requests are taken: no more once the server stops."""
+        """Say whether requests are taken: no more once the server stops or the device failed."""
         from starlette.responses import JSONResponse
 
         is_ready = not self._tally.stopping
@@ -207,6 +200,7 @@ _UNKNOWN = Refusal(
     "expected the server's token, found none or another; send Authorization: Bearer TOKEN",
     {"WWW-Authenticate": "Bearer"},
 )
+_LONGEST_BATCH_SECONDS = 120.0  # after that an engine is taken to hang
 _GONE = 499  # nginx's code, for the log: nobody is left to get it
 
 
@@ -239,12 +233,6 @@ async def _gone(request: Request, error: ClientGone) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     return _error(request, HTTPStatus.INTERNAL_SERVER_ERROR, f"this request failed: {type(error).__name__}")
-
-
-def _pixels(served: Served) -> dict[str, Any]:
-    """Return the network's input as plain JSON values: grey levels row by row, in base64."""
-    height, width = served.fitted.shape
-    return {"height": height, "width": width, "grey": base64.b64encode(served.fitted.tobytes()).decode()}
 
 
 def _file(name: str) -> Callable[[Request], Awaitable[Response]]:

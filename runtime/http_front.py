@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from .errors import QuillError
 from .http_metrics import Metrics
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -25,11 +26,23 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 @dataclass
 class Tally:
-    """Requests to predict that came whole, and how many of them were answered; and whether the server is stopping."""
+    """What becomes of a server.
+
+    Attributes:
+        accepted: requests to predict that came whole.
+        answered: how many of them were answered.
+        stopping: no more are taken.
+        failure: what the device met, if it failed: the server must end.
+    """
 
     accepted: int = 0
     answered: int = 0
     stopping: bool = False
+    failure: str = ""
+
+    def fail(self, error: QuillError) -> None:
+        """Take note that the device failed."""
+        self.failure, self.stopping = str(error), True
 
 
 class Front:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any, TypeVar
 
 from .http_front import Receive
 from .strict_json import read_json
 
+T = TypeVar("T")
 _LEAST_RATE = 20_000  # bytes a second: who sends faster has the time it takes
+_READ_ON = 10  # times what a body may have: so much of a larger one is read and forgotten
 _FORM = '{"image": "BASE64"} or {"images": ["BASE64", …]}'
 
 
@@ -43,7 +46,7 @@ class Limits:
         max_held_bytes: of all bodies held at a time.
         max_images: in one request.
         max_pixels: of one image.
-        body_seconds: a body has this long to come, and longer only where it comes fast.
+        body_seconds: a body has this long to come, and longer only while it goes on coming fast.
     """
 
     max_bytes: int = 10_000_000
@@ -75,15 +78,18 @@ class Bodies:
                 f"expected a body as it is, found Content-Encoding {coding!r}; leave the encoding out",
             )
         chunks: list[bytes] = []
-        size = 0
+        size = forgotten = 0
         declared = headers.get("content-length", "")
         too_large = declared.isdecimal() and int(declared) > self._limits.max_bytes
         if too_large and "100-continue" in headers.get("expect", "").lower():
             raise self._too_large({"Connection": "close"})  # it has not begun to send, and need not
         try:
             async for chunk in self._chunks(receive):
-                if too_large:
-                    continue  # read on and forget: who is cut off while sending would not see the answer
+                if too_large:  # read on and forget: who is cut off while sending would not see the answer
+                    forgotten += len(chunk)
+                    if forgotten > _READ_ON * self._limits.max_bytes:
+                        raise self._too_large({"Connection": "close"})
+                    continue
                 size += len(chunk)
                 self._held += len(chunk)
                 chunks.append(chunk)
@@ -118,7 +124,8 @@ class Bodies:
             if message["type"] == "http.disconnect":
                 raise ClientGone
             chunk = message.get("body", b"")
-            deadline += len(chunk) / _LEAST_RATE
+            # A burst earns no more than body_seconds from now on, or some could hold what all bodies may for minutes.
+            deadline = min(deadline + len(chunk) / _LEAST_RATE, loop.time() + self._limits.body_seconds)
             yield chunk
             if not message.get("more_body", False):
                 return
@@ -129,6 +136,29 @@ class Bodies:
             f"expected a body of at most {self._limits.max_bytes:,} bytes, found a larger one; shrink the image",
             headers,
         )
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Return what ``work`` does for a client whose whole request has come; it is cancelled if the client hangs up.
+
+    Raises:
+        ClientGone: the client hung up.
+        Exception: what ``work`` raises.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def images_of(content_type: str, body: bytes, max_images: int) -> list[bytes]:
@@ -150,7 +180,7 @@ def images_of(content_type: str, body: bytes, max_images: int) -> list[bytes]:
     if not is_json:
         return [body]
     try:
-        value = read_json(body)
+        value = read_json(body, len(body))  # Limits.max_bytes has bounded it
     except ValueError as error:
         raise Refusal(
             HTTPStatus.BAD_REQUEST, f"expected JSON, but the body cannot be read: {error}; send {_FORM}"

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("uvicorn", "starlette", "prometheus_client")
 _LINGER_SECONDS = 0.5  # after a stop, requests that are on their way still find their connection open
+_CUT_SECONDS = 2.0  # requests that a stop has cut off end by then, if ever
 _OTHER_FILES = 64  # descriptors besides connections
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nRetry-After: 1\r\nConnection: close\r\n"
     b"Content-Length: 53\r\n\r\nexpected fewer connections; come again after a second"
 )
+
+
+class ServerFailed(QuillError):  # noqa: N818 - as those of errors.py whose names say more so
+    """The server could not end as it should: threads of it may hang, so end the process and wait for none of them."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def serve(
 
     Raises:
         ConfigError: another program listens there by now, or so many connections may not be open here.
-        QuillError: something accepted could not be answered in time.
+        ServerFailed: the device failed, or something accepted could not be answered in time.
     """
     import uvicorn
 
@@ -103,11 +108,16 @@ def serve(
         )
 
     class Server(uvicorn.Server):
-        """Uvicorn's, with a stop that loses nothing and is not taken for being killed."""
+        """Uvicorn's, with a stop that loses nothing, has an end, and is not taken for being killed."""
+
+        was_cut = False
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             started()
+
+        async def on_tick(self, counter: int) -> bool:
+            return bool(tally.failure) or await super().on_tick(counter)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             self.force_exit = self.should_exit and sig == signal.SIGINT
@@ -120,7 +130,14 @@ def serve(
             deadline = asyncio.get_running_loop().time() + _LINGER_SECONDS
             while self.server_state.connections and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(0.01)
-            await super().shutdown(sockets)
+            ending = asyncio.ensure_future(super().shutdown(sockets))
+            deadline += limits.stop_seconds + _CUT_SECONDS
+            while not ending.done() and not self.force_exit and asyncio.get_running_loop().time() < deadline:
+                await asyncio.wait([ending], timeout=0.1)
+            self.was_cut = self.force_exit or not ending.done()
+            if ending.done():
+                ending.result()
+            ending.cancel()
 
     config = uvicorn.Config(
         app,
@@ -139,11 +156,14 @@ def serve(
     host, port = bound.getsockname()[:2]
     with _in_one_line(host, port):
         bound.listen(config.backlog)
-    Server(config).run(sockets=[bound])
-    if tally.answered < tally.accepted:
-        raise QuillError(
-            f"expected to answer all {tally.accepted:,} requests accepted, answered {tally.answered:,} in the "
-            f"{limits.stop_seconds} s after the stop, or before a second Ctrl-C"
+    server = Server(config)
+    server.run(sockets=[bound])
+    if tally.failure:
+        raise ServerFailed(tally.failure)
+    if server.was_cut or tally.answered < tally.accepted:
+        raise ServerFailed(
+            f"expected to answer all {tally.accepted:,} requests accepted and the engine to end, answered "
+            f"{tally.answered:,} in the {limits.stop_seconds} s after the stop, or before a second Ctrl-C"
         )
 
 

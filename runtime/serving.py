@@ -13,7 +13,7 @@ from PIL import Image
 
 from .batching import Batcher, Batching
 from .confidence import Confidence
-from .errors import ConfigError, SpecError
+from .errors import BackendUnavailable, ConfigError, SpecError
 from .images import read_image
 from .predict import Prediction, predict_fitted, predict_prepared
 from .prepare import AUTO, Prepared, prepare_file
@@ -47,15 +47,24 @@ class Service:
         max_pixels: int,
         watch: Callable[[int, float], None],
         way: str = AUTO,
+        failed: Callable[[BackendUnavailable], None] = lambda error: None,
     ) -> None:
-        """Say what runs and how; ``watch`` is told the size of each batch and the seconds it took."""
+        """Say what runs and how.
+
+        ``watch`` is told the size of each batch and the seconds it took, ``failed`` that the device failed.
+        """
         self._session, self._confidence, self._max_pixels, self._way = session, confidence, max_pixels, way
-        self._batcher = Batcher(self._fit, self._run, batching, watch)
+        self._batcher = Batcher(self._fit, self._run, batching, watch, failed)
 
     @property
     def held(self) -> int:
         """How many images are accepted and not yet answered."""
         return self._batcher.held
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the engine has had its present batch; 0 while it has none."""
+        return self._batcher.busy_seconds
 
     async def __aenter__(self) -> Service:
         await self._batcher.__aenter__()
@@ -72,6 +81,7 @@ class Service:
         Raises:
             QueueFull: there is no room for all of them.
             ImageError: one is no image, damaged or too large; none is answered then.
+            BackendUnavailable: the device failed, now or before: nothing is recognized any more.
             QuillError: the engine failed.
         """
         return await self._batcher.submit(list(enumerate(images)))

@@ -47,13 +47,16 @@ class Server:
 
 
 @contextmanager
-def running(bundle, folder, *options, **environment):
-    """Start a server of ``bundle`` at a free port; end it if it still runs."""
+def running(bundle, folder, *options, program=("-m", "quillrt.cli"), errors=None, **environment):
+    """Start a server of ``bundle`` at a free port; end it if it still runs.
+
+    ``program`` is what Python runs in place of the command, ``errors`` a descriptor for stderr in place of ``log``.
+    """
     log = folder / "server.log"
-    command = [sys.executable, "-m", "quillrt.cli", "serve", bundle, "--port", "0", "--json", *map(str, options)]
-    with log.open("wb") as errors:
+    command = [sys.executable, *program, "serve", bundle, "--port", "0", "--json", *map(str, options)]
+    with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **environment}
+            command, stdout=subprocess.PIPE, stderr=errors or file, text=True, env={**os.environ, **environment}
         )
     with process:
         try:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quillrt.runtime.batching import Batcher, Batching, QueueFull
-from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.errors import BackendUnavailable, ConfigError
 
 UNPREPARED, POISON = 7, 13  # an item that cannot be prepared, and one that spoils its batch
 
@@ -209,6 +209,89 @@ def test_an_item_that_spoils_its_batch_fails_alone():
 
     first, spoiled, last = asyncio.run(play())
     assert (first, str(spoiled), last) == ([3], "spoiled", [5])
+
+
+def test_beside_an_item_that_cannot_be_prepared_nothing_is_begun_and_what_is_under_way_is_held():
+    engine, begun, go, prepared = Engine(), threading.Event(), threading.Event(), []
+    prepare = engine.prepare
+
+    def slow(item):
+        prepared.append(item)
+        if item == UNPREPARED:
+            assert begun.wait(30)
+        else:
+            begun.set()
+            assert go.wait(30)
+        return prepare(item)
+
+    engine.prepare = slow
+
+    async def play():
+        async with engine.batcher(workers=2, max_waiting=50) as batcher:
+            try:
+                with pytest.raises(ValueError, match="cannot prepare 7"):
+                    await batcher.submit([1, UNPREPARED, *range(20, 60, 2)])
+                await asyncio.sleep(0.01)  # what had not begun is let go
+                held = batcher.held
+                go.set()
+                while batcher.held:
+                    await asyncio.sleep(0.001)
+            finally:
+                go.set()
+        return held
+
+    held = asyncio.run(play())
+    assert 1 <= held <= 2  # the free thread may have begun another
+    assert len(prepared) == 1 + held
+    assert engine.batches == []
+
+
+def test_once_the_device_has_failed_nothing_runs_or_is_accepted():
+    engine, told = Engine(), []
+    begun, go = gated(engine)
+    run, failure = engine.run, BackendUnavailable("CUDA failed")
+
+    def fail(batch):
+        run(batch)
+        raise failure
+
+    async def play():
+        async with Batcher(engine.prepare, fail, Batching(max_batch=2), failed=told.append) as batcher:
+            first = asyncio.create_task(batcher.submit([0, 1]))
+            await asyncio.to_thread(begun.wait, 30)
+            behind = asyncio.create_task(batcher.submit([2, 3, 4]))
+            while len(batcher._ready) < 3:
+                await asyncio.sleep(0.001)
+            go.set()
+            ended = await asyncio.gather(first, behind, return_exceptions=True)
+            with pytest.raises(BackendUnavailable, match="CUDA failed"):
+                await batcher.submit([5])
+            assert batcher.held == 0
+        return ended
+
+    assert asyncio.run(play()) == [failure, failure]
+    assert (engine.batches, told) == ([[0.5, 1.5]], [failure])
+
+
+@pytest.mark.parametrize("left_by", [None, asyncio.CancelledError])
+def test_closing_waits_for_a_batch_that_nobody_waits_for_but_not_where_it_is_cancelled(left_by):
+    engine = Engine()
+    begun, go = gated(engine)
+
+    async def play():
+        batcher = await engine.batcher().__aenter__()
+        asking = asyncio.create_task(batcher.submit([1]))
+        await asyncio.to_thread(begun.wait, 30)
+        asking.cancel()
+        closing = asyncio.create_task(batcher.__aexit__(left_by, None, None))
+        await asyncio.sleep(0.05)
+        assert closing.done() == (left_by is not None)
+        assert batcher.busy_seconds > 0
+        closing.cancel()
+        await asyncio.wait([closing])
+        go.set()  # until here the engine was busy
+
+    asyncio.run(play())
 
 
 def test_an_engine_that_answers_too_few_fails_the_request():

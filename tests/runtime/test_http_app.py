@@ -14,8 +14,9 @@ import pytest
 from quillrt.runtime import http_app
 from quillrt.runtime.batching import Batching
 from quillrt.runtime.confidence import Confidence
-from quillrt.runtime.errors import BackendUnavailable
-from quillrt.runtime.http_app import Answers, application
+from quillrt.runtime.errors import AccuracyError, BackendUnavailable
+from quillrt.runtime.http_answers import Answers
+from quillrt.runtime.http_app import application
 from quillrt.runtime.http_front import Tally
 from quillrt.runtime.http_request import Limits
 from quillrt.runtime.session import Session
@@ -26,9 +27,10 @@ pytest.importorskip("prometheus_client")
 BRIGHT = 0.998995  # 1 / (1 + 3 exp(-8)): what the classifier gives the white quadrant
 OPENAPI = json.loads(Path(http_app.__file__).with_name("openapi.json").read_text())
 TOKEN = "0123456789abcdef"
+MODEL = ("model.onnx", "quadrants", "quadrants.quill", "5" * 64)
 DEFAULTS = {
     "confidence": Confidence(),
-    "answers": Answers("model.onnx", "quadrants"),
+    "answers": Answers(*MODEL),
     "batching": Batching(),
     "limits": Limits(),
 }
@@ -40,12 +42,14 @@ class QuadrantSession(Session):
     def __init__(self, quadrants):
         self.spec_, self._logits, self.go, self.fails = quadrants.spec, quadrants.logits, threading.Event(), None
         self.go.set()
+        self.batches = []
 
     @property
     def spec(self):
         return self.spec_
 
     def run(self, batch):
+        self.batches.append(len(batch))
         assert self.go.wait(30)
         if self.fails:
             raise self.fails
@@ -61,12 +65,14 @@ class Asked:
     def __init__(self, app, log, tally):
         self.app, self.log, self.tally = app, log, tally
 
-    async def __call__(self, method, target, body=b"", kind=None, *, headers=(), leaves=False):
+    async def __call__(self, method, target, body=b"", kind=None, *, headers=(), leaves=False, gone=None):
         path, _, query = target.partition("?")
         chunks = [{"type": "http.request", "body": body, "more_body": leaves}, {"type": "http.disconnect"}]
         sent = []
 
         async def receive():
+            if len(chunks) == 1 and not leaves:
+                await (gone or asyncio.Event()).wait()
             return chunks.pop(0)
 
         async def send(message):
@@ -199,13 +205,13 @@ def test_doubts_are_the_bundles_and_the_options(asking, png):
     async def play(asked):
         return (await asked("POST", "/predict", png(1), "image/png"))[2]["predictions"][0]
 
-    unsure = Answers("", "", min_confidence=0.6)
+    unsure = Answers(*MODEL, min_confidence=0.6)
     found = asking(play, confidence=Confidence(8.0), answers=unsure)
     assert (found["answer"], found["doubt"], found["label"], found["unsure"]) == (None, "unsure", "ne", True)
     assert found["probability"] == pytest.approx(0.47537, abs=1e-5)
     found = asking(play, confidence=Confidence(8.0, 5.0))
     assert (found["answer"], found["doubt"], found["is_character"]) == (None, "no character", False)
-    taken = Answers("", "", reject=False)
+    taken = Answers(*MODEL, reject=False)
     found = asking(play, confidence=Confidence(8.0, 5.0), answers=taken)
     assert (found["answer"], found["doubt"], found["is_character"]) == ("ne", "", False)
 
@@ -262,8 +268,8 @@ def test_a_full_queue_is_429_and_what_was_accepted_is_answered(asking, session, 
     assert (tally.accepted, tally.answered) == (2, 2)
 
 
-@pytest.mark.parametrize("error", [BackendUnavailable("CUDA failed:\nno more memory"), RuntimeError("a bug\nof ours")])
-def test_a_failing_engine_is_500_in_one_line_and_the_next_request_is_answered(asking, session, png, error):
+@pytest.mark.parametrize("error", [AccuracyError("expected finite logits,\nfound NaN"), RuntimeError("a bug\nof ours")])
+def test_a_failing_batch_is_500_in_one_line_and_the_next_request_is_answered(asking, session, png, error):
     async def play(asked):
         session.fails = error
         failed = await asked("POST", "/predict", png(0), "image/png")
@@ -272,12 +278,69 @@ def test_a_failing_engine_is_500_in_one_line_and_the_next_request_is_answered(as
 
     failed, (status, _, _), log = asking(play)
     assert (failed[0], status) == (500, 200)
-    if isinstance(error, BackendUnavailable):
-        assert failed[2]["error"] == "CUDA failed: no more memory"
+    if isinstance(error, AccuracyError):
+        assert failed[2]["error"] == "expected finite logits, found NaN"
     else:
         assert failed[2]["error"] == "this request failed: RuntimeError"
         assert re.search(r"failed at run, line \d+: RuntimeError: a bug of ours$", log[0])
     assert "\n" not in "".join(log)
+
+
+def test_a_device_that_failed_is_503_once_for_all_and_the_server_is_ready_no_more(asking, session, png):
+    body = json.dumps({"images": [base64.b64encode(png(k % 4)).decode() for k in range(64)]}).encode()
+
+    async def play(asked):
+        session.fails = BackendUnavailable("CUDA failed:\nan illegal address")
+        failed = await asked("POST", "/predict", body, "application/json")
+        session.fails = None  # it is not tried again
+        return failed, await asked("POST", "/predict", png(0), "image/png"), await asked("GET", "/readyz"), asked.tally
+
+    failed, later, ready, tally = asking(play)
+    assert (failed[0], later[0], ready[0]) == (503, 503, 503)
+    assert failed[2]["error"] == later[2]["error"] == "CUDA failed: an illegal address"
+    assert (ready[2], later[1]["connection"]) == ({"ready": False}, "close")
+    assert session.batches == [64]
+    assert tally.failure == "CUDA failed:\nan illegal address"
+
+
+def test_a_server_whose_engine_hangs_is_told_dead(asking, session, png, monkeypatch):
+    session.go.clear()
+
+    async def play(asked):
+        waiting = asyncio.create_task(asked("POST", "/predict", png(0), "image/png"))
+        while not session.batches:
+            await asyncio.sleep(0.001)
+        busy = await asked("GET", "/healthz")
+        monkeypatch.setattr(http_app, "_LONGEST_BATCH_SECONDS", 0)
+        hangs = await asked("GET", "/healthz")
+        session.go.set()
+        return busy, hangs, await waiting
+
+    busy, hangs, answered = asking(play)
+    assert (busy[0], busy[2]) == (200, {"alive": True})
+    assert (hangs[0], hangs[2]) == (503, {"alive": False})
+    assert answered[0] == 200
+
+
+def test_images_of_a_client_that_hangs_up_while_they_wait_are_not_run(asking, session, png):
+    session.go.clear()
+
+    async def play(asked):
+        first = asyncio.create_task(asked("POST", "/predict", png(0), "image/png"))
+        while not session.batches:
+            await asyncio.sleep(0.001)
+        gone = asyncio.Event()
+        waiting = [asyncio.create_task(asked("POST", "/predict", png(1), "image/png", gone=gone)) for _ in range(40)]
+        await asyncio.sleep(0.05)
+        gone.set()
+        codes = [(await each)[0] for each in waiting]
+        session.go.set()
+        return codes, (await first)[0], asked.tally
+
+    codes, first, tally = asking(play)
+    assert (set(codes), first) == ({499}, 200)
+    assert session.batches == [1]
+    assert tally.accepted == tally.answered == 41
 
 
 def test_a_client_that_hangs_up_costs_no_error(asking):
@@ -294,7 +357,8 @@ def test_the_token_guards_what_computes_and_counts_and_is_never_logged(asking, p
     async def play(asked):
         codes = {}
         for name, header in [("none", []), ("wrong", [("authorization", "Bearer x")])]:
-            for method, path in [("POST", "/predict"), ("GET", "/metrics"), ("GET", "/readyz"), ("GET", "/")]:
+            asked_for = [("POST", "/predict"), *(("GET", path) for path in ("/metrics", "/model", "/readyz", "/"))]
+            for method, path in asked_for:
                 status, headers, _ = await asked(method, path, png(0), "image/png", headers=header)
                 codes[name, path] = status
                 assert (headers.get("www-authenticate") == "Bearer") == (status == 401)
@@ -305,7 +369,7 @@ def test_the_token_guards_what_computes_and_counts_and_is_never_logged(asking, p
 
     codes, log = asking(play, token=TOKEN)
     assert set(codes.values()) == {401, 200}
-    assert {path for (_, path), status in codes.items() if status == 401} == {"/predict", "/metrics"}
+    assert {path for (_, path), status in codes.items() if status == 401} == {"/predict", "/metrics", "/model"}
     assert TOKEN not in "".join(log)
 
 
@@ -341,7 +405,7 @@ def test_the_metrics_are_what_happened_as_prometheus_reads_them(asking, png):
         await asked("GET", "/nowhere")
         return await asked("GET", "/metrics")
 
-    _, _, text = asking(play, answers=Answers("model.onnx", "quadrants", min_confidence=1.0))
+    _, _, text = asking(play, answers=Answers(*MODEL, min_confidence=1.0))
     samples = {
         (sample.name, *(v for k, v in sorted(sample.labels.items()) if k != "le")): sample.value
         for family in parser.text_string_to_metric_families(text)
@@ -355,7 +419,33 @@ def test_the_metrics_are_what_happened_as_prometheus_reads_them(asking, png):
     assert samples["quillrt_predictions_total", "unsure"] == 3
     assert samples["quillrt_images_waiting",] == 0
     assert samples["quillrt_predict_seconds_count",] == 1
-    assert samples["quillrt_model_info", "quadrants", "model.onnx"] == 1
+    assert samples["quillrt_model_info", "quadrants", "quadrants.quill", "model.onnx", "5" * 64] == 1
+
+
+def test_the_model_says_what_it_is_and_wants(asking):
+    async def play(asked):
+        return (await asked("GET", "/model"))[2]
+
+    assert asking(play, answers=Answers(*MODEL, preprocessing="photo")) == {
+        "bundle": {"name": "quadrants.quill", "sha256": "5" * 64},
+        "file": "model.onnx",
+        "backend": "quadrants",
+        "labels": ["nw", "ne", "sw", "se"],
+        "input": {"channels": 1, "height": 8, "width": 8},
+        "preprocessing": {
+            "way": "photo",
+            "recipe": {"height": 8, "width": 8, "mean": 0.5, "std": 0.5, "fit": "resize", "denoise": []},
+        },
+    }
+
+
+def test_a_slash_too_many_leads_nowhere(asking):
+    async def play(asked):
+        return await asked("GET", "/docs/", headers=[("host", "evil.example")])
+
+    status, headers, _ = asking(play)
+    assert status == 404
+    assert "location" not in headers
 
 
 def test_the_pages_load_nothing_from_elsewhere(asking):
@@ -370,8 +460,8 @@ def test_the_pages_load_nothing_from_elsewhere(asking):
             assert "unsafe" not in headers["content-security-policy"]
 
 
-def test_openapi_json_is_valid_and_has_every_route():
+def test_openapi_json_is_valid_and_has_every_route(session):
     validator = pytest.importorskip("openapi_spec_validator")
     validator.validate(OPENAPI)
-    app = application(None, Confidence(), Answers("", ""), Batching(), Limits(), Tally())
+    app = application(session, Confidence(), Answers(*MODEL), Batching(), Limits(), Tally())
     assert {route.path for route in app._app.routes} == set(OPENAPI["paths"])

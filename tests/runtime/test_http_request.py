@@ -58,16 +58,68 @@ def test_what_is_too_large_too_slow_or_encoded_is_refused(receive, headers, stat
     assert message in str(refused.value)
 
 
-def test_a_large_body_that_comes_fast_has_longer():
-    """200,000 bytes at 20,000 a second bring 10 s more, of which 0.1 s are used."""
-    chunks = [b"x" * 200_000, b"y"]
+class Jumping(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to whatever is due next."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.select = 0.0, self._selector.select
+        self._selector.select = self.jump
+
+    def jump(self, timeout=None):
+        self.now += timeout or 0.0
+        return self.select(0)
+
+    def time(self):
+        return self.now
+
+
+def read_by_the_clock(pieces, gap, limits):
+    """Return what reading ``pieces``, each ``gap`` seconds after the last, ends with, and when."""
+    pieces = list(pieces)
 
     async def receive():
-        if len(chunks) == 1:
-            await asyncio.sleep(0.1)
-        return {"type": "http.request", "body": chunks.pop(0), "more_body": bool(chunks)}
+        await asyncio.sleep(gap)
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
 
-    assert len(read(receive, bodies=Bodies(Limits(body_seconds=0.05)))) == 200_001
+    async def play():
+        async with Bodies(limits).read(receive, {}) as body:
+            return body
+
+    loop = Jumping()
+    try:
+        return loop.run_until_complete(play()), loop.now
+    except Refusal as refusal:
+        return refusal, loop.now
+    finally:
+        loop.close()
+
+
+def test_a_large_body_that_comes_fast_has_longer():
+    """40 pieces of 20,000 bytes, one a second: 40 s, though a body has 10."""
+    body, seconds = read_by_the_clock([b"x" * 20_000] * 40, 1.0, Limits(body_seconds=10))
+    assert len(body) == 800_000
+    assert seconds == pytest.approx(40)
+
+
+def test_a_burst_earns_no_time_to_dawdle():
+    """8 MB, then a byte every 9 s: 400 s of credit were it without bound."""
+    refusal, seconds = read_by_the_clock([b"x" * 8_000_000] + [b"y"] * 100, 9.0, Limits(body_seconds=10))
+    assert refusal.status == 408
+    assert seconds < 9 + 10 + 1
+
+
+def test_a_body_without_end_is_read_on_for_a_while_and_then_hung_up_on():
+    taken = []
+
+    async def receive():
+        taken.append(60)
+        return {"type": "http.request", "body": b"x" * 60, "more_body": True}
+
+    with pytest.raises(Refusal, match="at most 100 bytes") as refused:
+        read(receive)
+    assert (refused.value.status, refused.value.headers) == (413, {"Connection": "close"})
+    assert sum(taken) < 12 * 100
 
 
 def test_a_client_that_left_is_told_apart():
@@ -101,6 +153,11 @@ def encoded(*images):
 @pytest.mark.parametrize("kind", ["", "image/png", "image/x-odd; q=1", "IMAGE/JPEG", "application/octet-stream"])
 def test_a_body_that_is_no_json_is_one_image(kind):
     assert images_of(kind, b"{}", 2) == [b"{}"]
+
+
+def test_json_may_be_as_large_as_any_body():
+    image = bytes(7_000_000)
+    assert images_of("application/json", encoded(image), 1) == [image]  # 9.3 MB of JSON
 
 
 def test_json_holds_one_image_or_several():

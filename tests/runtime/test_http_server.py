@@ -7,6 +7,8 @@ import signal
 import socket
 import struct
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ for package in ("onnxruntime", "uvicorn", "starlette", "prometheus_client"):
     pytest.importorskip(package)
 
 MOST = 25  # connections
+BROKEN = Path(__file__).with_name("broken_device.py")
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +93,30 @@ def test_slow_clients_of_each_kind_are_cut_off(server):
         connection.close()
 
 
+def send_zeros(connection, framing, pieces):
+    """Begin a request and send ``pieces`` times 100,000 bytes of its body."""
+    connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + framing + b"\r\n\r\n")
+    piece = bytes(100_000)
+    for _ in range(pieces):
+        connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if b"chunked" in framing else piece)
+
+
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_of_100_megabytes_is_told_and_not_kept(server, chunked):
-    before, piece = server.peak_bytes(), bytes(1_000_000)
-    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 100000000"
+def test_a_body_nine_times_too_large_is_told(server, chunked):
     with server.connect() as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + framing + b"\r\n\r\n")
-        for _ in range(100):
-            connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        send_zeros(connection, b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 900000", 9)
         if chunked:
             connection.sendall(b"0\r\n\r\n")
         answer = drain(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"expected a body of at most 100,000 bytes" in answer
+
+
+@pytest.mark.parametrize("framing", [b"Transfer-Encoding: chunked", b"Content-Length: 100000000"])
+def test_a_body_of_100_megabytes_is_not_kept_and_not_read_to_its_end(server, framing):
+    before = server.peak_bytes()
+    with server.connect() as connection, pytest.raises(ConnectionError):
+        send_zeros(connection, framing, 1000)
     assert server.peak_bytes() - before < 30_000_000
 
 
@@ -187,11 +201,61 @@ def test_a_stop_answers_what_has_come_and_closes_idle_connections(bundle, png, t
         assert server.log.read_text() == ""
 
 
-def whole_answer(connection):
+def test_a_device_that_fails_ends_the_server_in_one_line(bundle, png, tmp_path):
+    with broken(bundle, tmp_path, "fails", "--quiet") as server:
+        status, value = server.predict(png(0))
+        assert (status, value["error"]) == (503, "CUDA failed: an illegal address")
+        assert server.process.wait(PATIENCE) == 1
+    assert server.log.read_text() == "quillrt: error: CUDA failed: an illegal address\n"
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+def test_a_server_whose_engine_hangs_can_be_stopped(bundle, png, tmp_path, signals):
+    patience = 1 if len(signals) == 1 else 600
+    options = ("--quiet", "--stop-seconds", patience)
+    with broken(bundle, tmp_path, "hangs", *options) as server, server.connect() as asking:
+        asking.sendall(post(png(0)))
+        while b"quillrt_images_waiting 1.0" not in server.send(METRICS):
+            pass
+        for number in signals:
+            server.process.send_signal(number)
+            time.sleep(0.3)  # two at once would be one
+        assert server.process.wait(PATIENCE) == 1
+    told = server.log.read_text()
+    assert told.startswith("quillrt: error: expected to answer all 1 requests accepted")
+    assert told.count("\n") == 1
+
+
+@contextmanager
+def broken(bundle, folder, how, *options):
+    """Start a server whose device then ``fails`` or ``hangs``."""
+    switch = folder / "switch"
+    with running(bundle, folder, *options, program=(BROKEN,), BROKEN=str(switch)) as server:
+        switch.write_text(how)
+        yield server
+
+
+def test_a_log_that_nobody_reads_holds_up_no_answer_and_no_stop(bundle, tmp_path):
+    unread, errors = os.pipe()
+    try:
+        with running(bundle, tmp_path, errors=errors) as server:
+            with server.connect() as asking:
+                for _ in range(2000):  # 65,536 bytes are what a pipe takes: 900 lines
+                    asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert whole_answer(asking, b'{"alive":true}').startswith(b"HTTP/1.1 200 ")
+            assert server.stop()[0] == 0
+    finally:
+        os.close(unread)
+        os.close(errors)
+
+
+def whole_answer(connection, end=b"]}"):
     """Return the next answer on a connection that stays open."""
     got = b""
-    while not got.endswith(b"]}"):
-        got += connection.recv(65536)
+    while not got.endswith(end):
+        piece = connection.recv(65536)
+        assert piece
+        got += piece
     return got
 
 
