@@ -15,6 +15,7 @@ _SIDE = 320  # pixels of the longer side of the small copy on which the mix is s
 # Windows in which ink and paper are compared, over the shorter side: from a pen's stroke on a sheet to a character.
 _SHEET_WINDOWS, _CROP_WINDOWS = (0.03, 0.06, 0.12, 0.24), (0.1, 0.2, 0.4, 0.8)
 _STRONGEST = 0.001  # share of pixels, and
+_NOISE = 14  # logarithmic levels, up to which a pixel does not stand out: a sixth of the light
 _OF_STRONGEST = 0.6  # of their contrast, from which on a pixel stands out
 _FEWEST = 12  # number of pixels at least, that are taken for ink
 _GROUND = 0.4  # of the ink's contrast, up to which a pixel is taken for ground
@@ -81,7 +82,7 @@ def _is_light_ink(grey: NDArray[np.uint8], *, is_crop: bool) -> bool:
         low, high = lowest(levels, window, window), highest(levels, window, window)
         thin = np.maximum(lowest(high, window, window) - levels, levels - highest(low, window, window))
         count = min(max(_FEWEST, round(_STRONGEST * thin.size)), thin.size)
-        strong = thin >= max(1, _OF_STRONGEST * np.partition(thin.ravel(), -count)[-count])
+        strong = thin >= max(_NOISE, _OF_STRONGEST * np.partition(thin.ravel(), -count)[-count])
         around = (highest(strong.view(np.uint8), window, window) > 0) & (high > low)
         if around.any():
             reach = (high[around] - low[around]).astype(np.float32)

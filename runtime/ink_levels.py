@@ -15,7 +15,7 @@ _LEAST_GROUND = 10  # ink, 0 to 255, that paper may seem to have
 _APART = 40  # levels between the means of ground and ink from which on Otsu's split is one of ground and ink
 _OF_SPLIT = 0.8  # of Otsu's threshold: where the ground then ends
 _STRONGEST, _FEWEST = 0.0003, 12  # share and least number of pixels that are taken for full ink
-_LEAST_INK = 6  # levels that full ink is above the ground's end
+_LEAST_INK = 10  # levels that full ink is above the ground's end
 _WEAK, _STRONG = 0.18, 0.35  # how far from the ground's end to full ink
 
 
