@@ -207,8 +207,9 @@ def main(
     page = (
         f"{table(sizes, medians(samples))}\n{overhead_table(overhead)}\n"
         f"{hardware_line(machine)}, {named}; load {machine['start']['load_average']}. Medians of n = "
-        f"{rounds} processes of each kind, in turn; of {overhead[0]['queries']:,} queries of each, in turn. The runtime in "
-        "a fresh virtual environment; torch's size by the lists of files of its distributions and of what they require.\n"
+        f"{rounds} processes of each kind, in turn; of {overhead[0]['queries']:,} queries of each, in turn. "
+        "The runtime in a fresh virtual environment; torch's size by the lists of files of its distributions and of "
+        "what they require.\n"
     )
     write_text(output / "thin.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_text(output / "thin.md", page)
