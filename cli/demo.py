@@ -111,7 +111,7 @@ def _agreement(verdicts: Sequence[dict[str, Any]]) -> str:
 
 
 def _fastest(result: dict[str, Any]) -> str:
-    rows = [r for r in result["rows"] if r["measured"]]
+    rows = [r for r in result["rows"] if r["measured"] and r["verdict"] != "wrong"]
     parts = []
     for batch in sorted({r["batch"] for r in rows}):
         best = min((r for r in rows if r["batch"] == batch), key=lambda r: r["measured"]["median_ms"])
@@ -121,7 +121,7 @@ def _fastest(result: dict[str, Any]) -> str:
 
 
 def _speedup(row: dict[str, Any]) -> str:
-    return ", ".join(f"{ratio:.1f} × {name}" for name, ratio in row["speedup"].items())
+    return ", ".join(f"{found['ratio']:.1f} × {name}" for name, found in row["speedup"].items())
 
 
 def _write_images(folder: Path) -> dict[str, str]:

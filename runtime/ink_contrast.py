@@ -19,6 +19,8 @@ _NOISE = 14  # logarithmic levels, up to which a pixel does not stand out: a six
 _OF_STRONGEST = 0.6  # of their contrast, from which on a pixel stands out
 _FEWEST = 12  # number of pixels at least, that are taken for ink
 _GROUND = 0.4  # of the ink's contrast, up to which a pixel is taken for ground
+_PLAIN = 16  # grey levels between which 90 % of a plain rim lies,
+_CROP_SIDE = 128  # of an image of this longer side at most: around a sheet on a desk there is the desk
 _LEAST_DEVIATION = 2.0  # grey levels that no channel's ground is taken to be calmer than
 
 
@@ -73,8 +75,14 @@ def _is_light_ink(grey: NDArray[np.uint8], *, is_crop: bool) -> bool:
     """Return whether most pixels around what is thin and stands out are dark.
 
     Where a window holds ink and paper, paper has the greater part. What is thin vanishes in closing or opening; the
-    edges of shadows and of the sheet do not, so they do not count.
+    edges of shadows and of the sheet do not, so they do not count. A crop with a plain rim tells by that alone: of
+    broad, blurred strokes what is thin is what they enclose.
     """
+    if max(grey.shape) <= _CROP_SIDE:
+        rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+        dark, middle, light = np.quantile(rim, [0.05, 0.5, 0.95])
+        if light - dark <= _PLAIN:
+            return bool(int(grey.max()) - middle > middle - int(grey.min()))
     levels = log_levels(grey if is_crop else mean(grey, 1))
     lightness = 0.0
     for share in _CROP_WINDOWS if is_crop else _SHEET_WINDOWS:

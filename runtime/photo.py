@@ -25,6 +25,9 @@ _FULL = 0.65  # quantile of the strokes' ink that becomes 255
 _PAPER = 0.6  # of the level up to which it is paper: what becomes 0, so that strokes keep their grey edges
 _EDGE = 24  # the character's longer side over what a stroke's grey edge reaches
 _EVEN = 0.5  # of the contrast of ink and paper: what the paper of a cropped character's image may vary by
+_INK = 0.25  # of the darkest ink's contrast, from which on it is ink
+_SPECKS = 0.02  # of all ink, on either side of what holds the rest
+_RIM = 0.05  # of the shorter side, at the image's edges, where its paper is looked at
 _FILLED = 0.4  # of the image's longer side, that a cropped character has at least
 
 
@@ -48,11 +51,17 @@ class View:
 
     @property
     def unevenness(self) -> float:
-        """How much the paper's grey varies (from 5 to 95 % of it), over how much darker the strokes are."""
+        """How much the paper's grey varies (from 5 to 95 % of it), over how much darker the strokes are.
+
+        The paper is that at the image's edges, as far as there are no strokes: what is around blurred ones is no paper.
+        """
         if self.parts is None:
             return 0.0
         strokes = self.parts.components.mask(self.parts.chosen)
-        paper = self.grey[self.flat <= self.parts.levels.ground]
+        rim = max(1, round(_RIM * min(self.grey.shape)))
+        at_edge = np.ones(self.grey.shape, bool)
+        at_edge[rim:-rim, rim:-rim] = False
+        paper = self.grey[at_edge & (self.flat <= self.parts.levels.ground)]
         if not paper.size:
             return np.inf
         dark, middle, light = np.quantile(paper, [0.05, 0.5, 0.95])
@@ -122,11 +131,26 @@ class Photo:
         if view.unevenness > _EVEN:
             return "uneven paper"
         top, left, bottom, right = around(view.parts.components.boxes)
-        if max(bottom - top, right - left) < _FILLED * max(view.grey.shape):
+        side = max(bottom - top, right - left)
+        if max(view.grey.shape) <= _CROP:
+            side = max(side, _ink_side(view.grey))
+        if side < _FILLED * max(view.grey.shape):
             return "small on its paper"
         if max(view.grey.shape) > _CROP and (view.parts.strong & ~view.parts.chosen).any():
             return "specks"
         return ""
+
+
+def _ink_side(grey: NDArray[np.uint8]) -> int:
+    """Return the longer side of what holds nearly all ink on even paper, uint8 (H, W), of strokes of any breadth."""
+    ink = np.median(grey) - grey.astype(np.float32)
+    ink[ink < _INK * ink.max()] = 0
+    sides = []
+    for axis in (0, 1):
+        share = np.cumsum(ink.sum(axis=axis)) / max(float(ink.sum()), 1)
+        first, last = np.searchsorted(share, [_SPECKS, 1 - _SPECKS])
+        sides.append(int(last - first) + 1)
+    return max(sides)
 
 
 def look(image: Image.Image) -> Photo:
