@@ -73,7 +73,8 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
     """
     family, address = address_of(host, token)
     with _in_one_line(host, port):
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sets TCP_NODELAY only where the protocol is told; else answers wait 40 ms for a delayed ACK.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((address, port))

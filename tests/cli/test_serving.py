@@ -1,9 +1,15 @@
 """How `quillrt serve` refuses to start; running ones are in tests/runtime/test_http_server.py."""
 
+import os
 import socket
 import sys
 
 import pytest
+
+from quillrt.runtime import batching, select
+from quillrt.runtime.build_options import Profile
+from quillrt.runtime.errors import ConfigError
+from quillrt.runtime.ort_options import parse_options
 
 for package in ("onnxruntime", "uvicorn", "starlette", "prometheus_client"):
     pytest.importorskip(package)
@@ -63,6 +69,43 @@ def test_a_missing_package_names_the_extra(quillrt, quadrants_bundle, monkeypatc
     monkeypatch.setitem(sys.modules, package, None)
     err = one_line(quillrt("serve", quadrants_bundle, "--port", 0))
     assert f"serve needs the package {package}: pip install 'quillrt[serve]'" in err
+
+
+@pytest.fixture
+def options_of(quillrt, quadrants_bundle, monkeypatch):
+    """Return the session's options that ``serve`` makes of words."""
+
+    def options_of(*words):
+        found = []
+
+        def refuse(bundle, backend, precision, options, *others):
+            found.append(options)
+            raise ConfigError("enough")
+
+        monkeypatch.setattr(select, "open_fitting", refuse)
+        assert "enough" in one_line(quillrt("serve", quadrants_bundle, "--port", 0, *words))
+        return found[0]
+
+    return options_of
+
+
+def test_the_gpu_is_the_one_asked_for(options_of):
+    assert (options_of().device, options_of("--device", 2).device) == (0, 2)
+
+
+def test_a_cuda_graph_of_onnxruntimes_tensorrt_is_of_the_largest_batch(options_of):
+    options = options_of("--backend", "onnxruntime-tensorrt", "--cuda-graph", "--max-batch", 16)
+    tuning = parse_options("onnxruntime-tensorrt", {"trt_cuda_graph_enable": "1", **options.provider_options})
+    assert (tuning.graph, tuning.batches) == (True, Profile((16,), (16,), (16,)))
+
+
+def test_as_many_threads_decode_as_cores_may_be_used(options_of, monkeypatch):
+    taken = []
+    monkeypatch.setattr(batching, "Batching", lambda *given: taken.append(given[-1]))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 6, 9})
+    options_of()
+    options_of("--workers", 2)
+    assert taken == [3, 2]
 
 
 @pytest.mark.parametrize("options", [["--port", "65536"], ["--max-batch", "0"], ["--min-confidence", "2"]])

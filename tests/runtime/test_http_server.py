@@ -1,5 +1,7 @@
 """The running server and clients of every kind; that under load is in tests/benchmarks/test_serving.py."""
 
+import asyncio
+import fcntl
 import json
 import os
 import select
@@ -237,10 +239,11 @@ def broken(bundle, folder, how, *options):
 
 def test_a_log_that_nobody_reads_holds_up_no_answer_and_no_stop(bundle, tmp_path):
     unread, errors = os.pipe()
+    fcntl.fcntl(errors, fcntl.F_SETPIPE_SZ, 4096)
     try:
         with running(bundle, tmp_path, errors=errors) as server:
             with server.connect() as asking:
-                for _ in range(2000):  # 65,536 bytes are what a pipe takes: 900 lines
+                for _ in range(200):  # of 70 bytes, where the pipe takes 4,096
                     asking.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
                     assert whole_answer(asking, b'{"alive":true}').startswith(b"HTTP/1.1 200 ")
             assert server.stop()[0] == 0
@@ -267,6 +270,9 @@ def token(folder):
 
 def test_each_request_is_logged_without_its_query(server):
     server.send(b"GET /healthz?secret=1 HTTP/1.1\r\nHost: x\r\nX-Request-ID: here-1\r\nConnection: close\r\n\r\n")
+    deadline = time.monotonic() + PATIENCE
+    while " here-1\n" not in server.log.read_text():
+        assert time.monotonic() < deadline
     (line,) = (line for line in server.log.read_text().splitlines() if line.endswith(" here-1"))
     assert " 127.0.0.1 GET /healthz 200 " in line
     assert "secret" not in server.log.read_text()
@@ -281,6 +287,24 @@ def test_the_line_at_the_start_tells_what_runs(server, bundle):
     }
     _, _, body = server.send(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").partition(b"\r\n\r\n")
     assert json.loads(body) == {"ready": True}
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    async def play():
+        with bind("127.0.0.1", 0, None) as bound:
+            set_to = asyncio.get_running_loop().create_future()
+
+            def accepted(reader, writer):
+                peer = writer.get_extra_info("socket")
+                set_to.set_result(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                writer.close()
+
+            async with await asyncio.start_server(accepted, sock=bound):
+                _, writer = await asyncio.open_connection(*bound.getsockname())
+                writer.close()
+                return await set_to
+
+    assert asyncio.run(play())
 
 
 def test_an_address_of_ipv6_is_written_as_browsers_want_it():
