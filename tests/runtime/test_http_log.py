@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import threading
+import time
 
 import pytest
 
@@ -26,19 +28,24 @@ def test_lines_are_written_in_their_order(pipe):
 
 
 def test_what_nobody_reads_is_dropped_and_counted(pipe):
-    log = Log(pipe[1], most_lines=3)
-    line = "x" * 999
+    log, line, got = Log(pipe[1], most_lines=3), "x" * 999, []
     for _ in range(100):  # 4 fill the pipe, 1 is being written, 3 wait; this would not end if it were waited for
         log(line)
-    log.close(0.01)
-    lines = []
-    while len(lines) < 5:  # what waited
-        lines += os.read(pipe[0], 65536).decode().splitlines()
-    while "end" not in lines:
-        log("end")
-        lines += os.read(pipe[0], 65536).decode().splitlines()
-    (told,) = (each for each in lines if "dropped" in each)
-    assert int(told.split()[0]) + sum(each == line for each in lines) == 100
+
+    def read():
+        while not got or not got[-1].endswith("last\n"):
+            got.append(reader.readline())
+
+    with os.fdopen(os.dup(pipe[0])) as reader:
+        reading = threading.Thread(target=read)
+        reading.start()
+        while log._lines.qsize():  # now somebody reads
+            time.sleep(0.001)
+        log("last")
+        reading.join(30)
+    log.close()
+    (told,) = (each for each in got if "dropped" in each)
+    assert int(told.split()[0]) + got.count(line + "\n") == 100
 
 
 def test_a_reader_that_has_gone_is_no_error():
