@@ -43,7 +43,7 @@ fuzz: $(VENV)/installed
 thin-report: $(VENV)/installed
 	$(BIN)/python -m quillrt.benchmarks.thin_report
 
-# The tables of README.md and docs/benchmarks.md out of benchmarks/results/.
+# The tables of both READMEs and docs/benchmarks.md out of benchmarks/results/.
 bench-docs: $(VENV)/installed
 	$(BIN)/python -m quillrt.benchmarks.result_docs
 

@@ -1,6 +1,6 @@
 """The documents' tables out of the committed results: ``python -m quillrt.benchmarks.result_docs`` in a checkout.
 
-README.md and docs/benchmarks.md have them between markers; what stands outside of these is written by hand.
+README.md, its Chinese sister and docs/benchmarks.md have them between markers; what stands outside is written by hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .script import run
 from .stored import load_result
 
 RESULTS = Path("benchmarks/results")
-DOCUMENTS = (Path("README.md"), Path("docs/benchmarks.md"))
+DOCUMENTS = (Path("README.md"), Path("README.zh-CN.md"), Path("docs/benchmarks.md"))
 
 _NETWORKS = {"cnn": "cpu-cnn", "quillnet": "cpu-quillnet"}  # of README's table: whose results are in which file
 _BATCHES = (1, 64)
@@ -175,7 +175,7 @@ def filled(document: str, folder: Path) -> str:
 
 
 def main() -> None:
-    """Write the tables of README.md and docs/benchmarks.md anew, out of benchmarks/results."""
+    """Write the tables of both READMEs and docs/benchmarks.md anew, out of benchmarks/results."""
     for path in DOCUMENTS:
         if not path.is_file():
             raise DataError(f"expected {path}, found none; run this in a checkout")

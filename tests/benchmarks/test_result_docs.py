@@ -83,5 +83,9 @@ def test_the_script_writes_the_documents(folder, tmp_path, monkeypatch, script):
     for path in result_docs.DOCUMENTS:
         path.write_text("<!-- bench:table -->\n<!-- /bench:table -->\n")
     found = script(result_docs.main)
-    assert (found.exit_code, found.stdout) == (0, "wrote README.md\nwrote docs/benchmarks.md\n")
-    assert "**0.100**" in Path("README.md").read_text()
+    assert (found.exit_code, found.stdout) == (
+        0,
+        "wrote README.md\nwrote README.zh-CN.md\nwrote docs/benchmarks.md\n",
+    )
+    for readme in ("README.md", "README.zh-CN.md"):
+        assert "**0.100**" in Path(readme).read_text(encoding="utf-8")
