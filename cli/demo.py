@@ -111,13 +111,14 @@ def _agreement(verdicts: Sequence[dict[str, Any]]) -> str:
 
 
 def _fastest(result: dict[str, Any]) -> str:
-    rows = [r for r in result["rows"] if r["measured"] and r["verdict"] != "wrong"]
+    measured = [r for r in result["rows"] if r["measured"]]
+    rows = [r for r in measured if r["verdict"] != "wrong"]
     parts = []
     for batch in sorted({r["batch"] for r in rows}):
         best = min((r for r in rows if r["batch"] == batch), key=lambda r: r["measured"]["median_ms"])
         name = f"{best['backend']} {best['precision']}"
         parts.append(f"batch {batch}: {name} {best['measured']['median_ms']:.3g} ms, {_speedup(best)}")
-    return "; ".join(parts) + f"; {len(result['rows']) - len(rows)} rows could not run here"
+    return "; ".join(parts) + f"; {len(result['rows']) - len(measured)} rows could not run here"
 
 
 def _speedup(row: dict[str, Any]) -> str:

@@ -34,9 +34,13 @@ def test_a_bundle_without_engines_says_why():
 
 
 def test_the_fastest_row_of_each_batch_is_shown_and_the_missing_are_counted():
-    def row(backend, batch, ms, speedup):
+    def row(backend, batch, ms, speedup, verdict=""):
         measured = None if ms is None else {"median_ms": ms}
-        return {"backend": backend, "precision": "fp32", "batch": batch, "measured": measured, "speedup": speedup}
+        ratios = {name: {"ratio": ratio} for name, ratio in speedup.items()}
+        facts = {"backend": backend, "precision": "fp32", "batch": batch, "measured": measured, "speedup": ratios}
+        return {**facts, "verdict": verdict}
 
     rows = [row("eager", 1, 2.0, {}), row("openvino", 1, 0.5, {"eager": 4.0}), row("tensorrt", 1, None, {})]
-    assert _fastest({"rows": rows}) == "batch 1: openvino fp32 0.5 ms, 4.0 × eager; 1 rows could not run here"
+    wrong = row("litert", 1, 0.1, {"eager": 20.0}, "wrong")
+    found = _fastest({"rows": [*rows, wrong]})
+    assert found == "batch 1: openvino fp32 0.5 ms, 4.0 × eager; 1 rows could not run here"
