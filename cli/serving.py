@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -112,6 +113,11 @@ def serve(
             sys.stdout.write((json.dumps(value) if as_json else line) + "\n")
             sys.stdout.flush()
 
+    if not all(map(math.isfinite, (min_confidence, max_delay_ms, receive_seconds, stop_seconds))):
+        raise ConfigError(
+            "expected finite --min-confidence, --max-delay-ms, --receive-seconds and --stop-seconds, found "
+            f"{min_confidence}, {max_delay_ms}, {receive_seconds} and {stop_seconds}"
+        )
     if max_images > max_queue:
         raise ConfigError(f"expected --max-images of at most --max-queue, found {max_images} and {max_queue}")
     check_installed()

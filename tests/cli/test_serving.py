@@ -111,3 +111,12 @@ def test_as_many_threads_decode_as_cores_may_be_used(options_of, monkeypatch):
 @pytest.mark.parametrize("options", [["--port", "65536"], ["--max-batch", "0"], ["--min-confidence", "2"]])
 def test_wrong_usage_is_code_2(quillrt, quadrants_bundle, options):
     assert quillrt("serve", quadrants_bundle, *options)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--min-confidence", "nan"), ("--max-delay-ms", "inf"), ("--receive-seconds", "nan")]
+)
+def test_numbers_that_are_none_are_refused(quillrt, quadrants_bundle, option, value):
+    code, out, err = quillrt("serve", quadrants_bundle, option, value)
+    assert (code, out) == (1, "")
+    assert "expected finite --min-confidence" in err
