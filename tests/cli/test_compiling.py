@@ -83,7 +83,7 @@ def test_denoising_of_an_onnx_file_goes_into_bundle_and_table(quillrt, model, op
     assert quillrt("compile", model, "--config", path.with_name("clean.quill.toml"))[0] == 0
     assert path.read_bytes() == first
     image = sorted((tmp_path / "images" / "se").iterdir())[0]
-    code, out, _ = quillrt("run", path, image, "--quiet")
+    code, out, _ = quillrt("run", path, image, "--preprocessing", "as-is", "--quiet")
     assert (code, out.split()[1]) == (0, "se")
 
 
