@@ -180,7 +180,7 @@ def data(*parts):
 
 @pytest.mark.data
 def test_levels_take_the_paper_off_every_real_photograph():
-    files = find_images([data("photos")])
+    files = list(find_images([data("photos")]))
     assert len(files) > 100
     for file in files:
         photo = read_image(file)

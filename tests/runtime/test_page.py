@@ -138,7 +138,7 @@ def test_the_page_of_the_api_shows_every_route(page, server, tmp_path):
     page.shoot(tmp_path / "api.png")
     assert page.eval("[...document.querySelectorAll('h2')].map(h => h.textContent)") == [
         "POST /predict",
-        *(f"GET {path}" for path in ("/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json")),
+        *(f"GET {path}" for path in ("/model", "/healthz", "/readyz", "/metrics", "/", "/docs", "/openapi.json")),
     ]
     assert "come again after Retry-After seconds" in page.eval("document.body.textContent")
     assert page.complaints() == []
