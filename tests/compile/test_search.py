@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from quillrt.calibration.collect import collect, tabulate
 from quillrt.calibration.samples import draw_samples
 from quillrt.compile.config import CompileConfig
-from quillrt.compile.latency import latencies_us
+from quillrt.compile.latency import latencies_us, paired
 from quillrt.compile.macs import multiply_adds
 from quillrt.compile.names import clean
 from quillrt.compile.pipeline import compile_bundle
@@ -178,6 +178,12 @@ def test_a_larger_network_takes_longer(spec) -> None:
     images = np.zeros((3, 1, 8, 8), np.float32)
     small, large = latencies_us([("onnxruntime-cpu", network(width)) for width in (4, 20_000)], spec, images)
     assert 0 < small < large
+
+
+def test_a_slow_moment_decides_nothing() -> None:
+    # The machine is half as fast from the third turn on, where c takes no part: by plain medians c would win.
+    turns = [{"a": 10.0, "b": 11.0, "c": 16.0}] * 2 + [{"a": 20.0, "b": 22.0}] * 3
+    assert paired(turns) == pytest.approx({"a": 20.0, "b": 22.0, "c": 32.0})
 
 
 def test_onnx_is_left_as_it_was(source, images) -> None:
