@@ -60,6 +60,8 @@ def build(
             built, built_now = built_engine(
                 cache, graph, opened.read(graph), family, options, timing_cache, phases, device
             )
+        if timing_cache is not None and not built_now:
+            note(f"{graph.path}: built before, {timing_cache} is not used; --no-cache --write builds anew", quiet)
         if not (write or is_kept(cache, graph, family, options, device)):
             raise BuildError(
                 f"expected to keep the engine of {graph.path} in {cache.folder}, but that cannot be written; make room "
@@ -78,7 +80,6 @@ def build(
                 "precision": entry.precision and entry.precision.value,
                 "bytes": entry.size,
                 "sha256": entry.sha256,
-                "seconds": round(built.seconds, 3),
                 "built_now": built_now,
                 **entry.built_for,
             }

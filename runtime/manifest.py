@@ -17,6 +17,7 @@ from .typed import NUMBER, checked, each_checked, only
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONGEST_BUILD_S = 1e9
 _CAPABILITY = re.compile(r"\d+\.\d+\+?")  # with a plus: that one and later
 KINDS = ("onnx", "engine", "program", "calibration", "report")
 # Who opens engines and programs. All others open graphs, and only what is called a graph is looked through as one.
@@ -38,10 +39,10 @@ class Entry:
         tools: name and version of what made it.
         built_for: for an engine, what it fits (TensorRT's version, compute capabilities) and what it computes in
             (``products``: number of convolutions and matrix products by datatype, as the builder lists its kernels;
-            ``macs``: their multiply-adds for one image), and on which ``gpu`` and with which ``options`` it was built
-            where these are not the defaults; for an ONNX graph, ``kernels``: the same by the backend
-            that was asked on the machine that compiled, with its ``version`` and ``cpu``; for an
-            AOTInductor package ``torch``, ``machine``, ``cpu_capability`` and ``instructions`` that it wants.
+            ``macs``: their multiply-adds for one image), how many ``seconds`` it was built, and on which ``gpu`` and
+            with which ``options`` where these are not the defaults; for an ONNX graph, ``kernels``: the same by the
+            backend that was asked on the machine that compiled, with its ``version`` and ``cpu``; for an AOTInductor
+            package ``torch``, ``machine``, ``cpu_capability`` and ``instructions`` that it wants.
         calibration: fingerprint of the calibration table its ranges come from.
         calibrated: how those ranges were found, in a few words.
         measured: accuracy and latency found when it was made, each with n and where.
@@ -187,6 +188,8 @@ def _check_built_for(facts: Mapping[str, Any]) -> None:
         if not _CAPABILITY.fullmatch(capability):
             raise BundleError(f"a compute capability is {capability!r}")
     checked(facts.get("options", {}), dict, "how an engine was built")
+    if not 0 <= (seconds := checked(facts.get("seconds", 0.0), NUMBER, "the time of a build")) < _LONGEST_BUILD_S:
+        raise BundleError(f"the time of a build is {str(seconds)[:80]} s")
     _check_counts(facts)
     kernels = facts.get("kernels", {})
     checked(kernels, dict, "the table of kernels")

@@ -59,6 +59,7 @@ class BuiltEngine:
             "tensorrt": self.tensorrt_version,
             "compute_capabilities": list(self.compute_capabilities),
             "products": self.precisions(),
+            "seconds": round(self.seconds, 3),
             **({"gpu": self.gpu} if self.gpu else {}),
             **({"options": self.options.changed} if self.options.changed else {}),
         }

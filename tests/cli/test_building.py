@@ -34,6 +34,15 @@ def test_an_engine_is_built_once(quillrt, bundle):
     assert first["sha256"] == again["sha256"]
 
 
+def test_a_timing_cache_that_is_not_used_is_named(quillrt, bundle, tmp_path):
+    asked = ("build", bundle, "--backend", "tensorrt-rtx")
+    assert "is not used" not in quillrt(*asked)[2]
+    code, _, err = quillrt(*asked, "--timing-cache", tmp_path / "t.cache")
+    assert code == 0
+    said = f"{tmp_path / 't.cache'} is not used; --no-cache --write builds anew"
+    assert f"model.int8.tensorrt.onnx: built before, {said}" in " ".join(err.split())
+
+
 def test_other_options_are_another_engine(quillrt, bundle):
     (first,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", "--json"))
     both = ("--shapes", "1:8:64", "--shapes", "65:128:256", "--write")
@@ -52,6 +61,7 @@ def test_write_replaces_the_engine_and_nothing_else(quillrt, bundle):
     changed = [e for e in after.entries if e not in before.entries]
     assert [(e.path, e.sha256) for e in changed] == [(ENGINE, built["sha256"])]
     assert changed[0].built_for["options"]["profiles"][0]["largest"] == [4, 1, 28, 28]
+    assert changed[0].built_for["seconds"] == built["seconds"] > 0
     assert after.manifest.confidence == before.manifest.confidence
 
 

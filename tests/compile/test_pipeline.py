@@ -194,4 +194,5 @@ def test_real_engines_are_built_in_the_precision_asked_for(source, images, tmp_p
         # FP8 came with Ada Lovelace, 8.9.
         assert ("8.6" in entry.built_for["compute_capabilities"]) == (precision is not Precision.FP8)
         assert "8.9" in entry.built_for["compute_capabilities"]
+        assert entry.built_for["seconds"] > 0
         assert entry.size > 1000

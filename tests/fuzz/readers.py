@@ -44,6 +44,7 @@ _ENGINE = {
         "compute_capabilities": ["8.7", "8.0+"],
         "products": {"int8": 4},
         "macs": {"int8": 900},
+        "seconds": 12.5,
         "options": {"version_compatible": True, "hardware_compatibility": "ampere-plus", "strip": False},
     },
 }
