@@ -28,6 +28,7 @@ from .worker import Bench, Queries, Ran
 LITERT_BENCHMARK = "ai_edge_litert.tools.benchmark_litert_model"
 _FIRST_QUERIES = 100
 _TIMEOUT_S = 240.0
+_NO_LAYERS = "a peer's layers are not asked for"
 
 
 def _bytes(contestant: Contestant) -> bytes:
@@ -53,6 +54,9 @@ class OnnxRuntimeLoop(Bench):
     def _opened(self, contestant: Contestant, options: SessionOptions) -> Session:
         """Answers are checked by a session of the backend; the clock runs on the bare one alone."""
         return open_session("onnxruntime-cpu", _bytes(contestant), contestant.spec, options)
+
+    def layers(self, batch: int) -> str:
+        return _NO_LAYERS
 
     def round(self, batch: int, seconds: float, least: int) -> Ran:
         session, name = self._bare, self._bare.get_inputs()[0].name
@@ -118,7 +122,7 @@ class Tool:
 
     def layers(self, batch: int) -> str:
         """It is asked for its median only."""
-        return "a peer's layers are not asked for"
+        return _NO_LAYERS
 
     def _shape(self, batch: int) -> tuple[int, ...]:
         return (batch, *(size or 1 for size in self._spec.input.shape[1:]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import onnx
 
     from .graphs import File
+
+_Kernel = TypeVar("_Kernel", bound=LayerInfo)
 
 # As OpenVINO names the type that a kernel reads.
 _DATATYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
@@ -99,7 +101,7 @@ def datatypes(kernels: Sequence[LayerInfo]) -> dict[str, str]:
     return {node: kernel.datatype for kernel in kernels for node in kernel.nodes}
 
 
-def attributed(model: onnx.ModelProto, kernels: Sequence[LayerInfo]) -> list[LayerInfo]:
+def attributed(model: onnx.ModelProto, kernels: Sequence[_Kernel]) -> list[_Kernel]:
     """Return the kernels, ``nodes`` of each made the convolutions and products of ``model`` that it does the work of.
 
     A backend names a kernel after one of the nodes fused into it, or its output, with something before or behind:
@@ -122,6 +124,15 @@ def attributed(model: onnx.ModelProto, kernels: Sequence[LayerInfo]) -> list[Lay
         found = direct or [name for name in behind if name][:1]
         result.append(replace(kernel, nodes=tuple(dict.fromkeys(found))))
     return result
+
+
+def with_nodes(model: onnx.ModelProto, kernels: Sequence[_Kernel]) -> list[_Kernel]:
+    """Return the kernels, ``nodes`` of each made the nodes of ``model`` that are known to be in it, products first."""
+    known = {node.name for node in model.graph.node}
+    return [
+        replace(kernel, nodes=tuple(dict.fromkeys((*kernel.nodes, *(name for name in named.nodes if name in known)))))
+        for kernel, named in zip(attributed(model, kernels), kernels, strict=True)
+    ]
 
 
 def _is_product(kind: str) -> bool:

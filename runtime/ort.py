@@ -140,4 +140,4 @@ class CpuSession(OrtSession):
         from .ort_profile import profile
 
         kernels = profile(self._model, self._spec, batch, queries, self._options)
-        return tuple(LayerTime(kernel.name, ms, kernel.datatype, kernel.nodes) for kernel, ms in kernels)
+        return tuple(LayerTime(**vars(kernel), ms=ms) for kernel, ms in kernels)

@@ -61,5 +61,6 @@ def layer_times(
             total[layer_name] += ms
 
     run(Profiler())
-    known = {layer.name: (layer.datatype, layer.nodes) for layer in layers}
-    return tuple(LayerTime(name, ms / queries, *known.get(name, ("", ()))) for name, ms in total.items())
+    known = {layer.name: layer for layer in layers}
+    told = (known.get(name, LayerInfo(name, "", "", ())) for name in total)
+    return tuple(LayerTime(**vars(layer), ms=total[layer.name] / queries) for layer in told)

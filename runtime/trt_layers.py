@@ -55,20 +55,14 @@ class LayerInfo:
 
 
 @dataclass(frozen=True)
-class LayerTime:
-    """What one layer takes of a query.
+class LayerTime(LayerInfo):
+    """What one kernel takes of a query; kind and datatype are empty where the library does not tell.
 
     Attributes:
-        name: the library's name for it.
         ms: mean of its time.
-        datatype: what it computes in, empty where the engine does not tell.
-        nodes: names of the ONNX nodes it does the work of, which are those of the PyTorch modules.
     """
 
-    name: str
     ms: float
-    datatype: str
-    nodes: tuple[str, ...]
 
 
 def datatype_of(text: str) -> str:

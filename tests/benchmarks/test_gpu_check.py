@@ -372,7 +372,7 @@ def test_the_script_works_from_a_plain_checkout(tmp_path):
 
 def test_report_marks_what_is_wrong(row, tmp_path):
     reference = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    layers = (LayerTime("conv", 0.25, "int8", ("conv1",)), LayerTime("head", 0.75, "fp32", ("fc",)))
+    layers = (LayerTime("conv", "conv", "int8", ("conv1",), 0.25), LayerTime("head", "gemm", "fp32", ("fc",), 0.75))
     told = replace(row, measured=replace(row.measured, layers=layers))
     rows = [with_logits(told, reference, reference), with_logits(row, -reference, reference)]
     facts = {**asdict(Settings(seconds=1)), "images": 5, "source": "noise", "provider_options": {}}

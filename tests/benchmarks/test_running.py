@@ -1,9 +1,11 @@
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
 from quillrt.benchmarks import deadline
@@ -13,7 +15,11 @@ from quillrt.benchmarks.process import NoAnswer, Remote
 from quillrt.benchmarks.rotation import laid_out
 from quillrt.benchmarks.running import Settings, attempts_of, measure, rows_of
 from quillrt.benchmarks.worker import Bench, Queries
+from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, ConfigError
+from quillrt.runtime.precision import Precision
+from quillrt.runtime.pretrained import find
+from quillrt.runtime.select import candidates
 from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.trt_lane import Timing
 
@@ -41,6 +47,20 @@ def test_worker_answers_as_numpy_does(worker, images, quadrants):
     first_ms, logits = worker.ask(30, "check", 8, 100)
     np.testing.assert_allclose(logits, quadrants.logits(images), rtol=1e-5, atol=1e-6)
     assert first_ms > 0
+
+
+def test_every_product_has_the_time_of_one_layer():
+    """onnxruntime names a convolution after the ReLU fused into it; the graph's own nodes say what was fused."""
+    bundle = Bundle.open(find("digits", ".quill"))
+    (entry,) = candidates(bundle, "onnxruntime-cpu", Precision.FP32)
+    graph, spec = bundle.read(entry), bundle.manifest.model
+    bench, one = Bench(), np.zeros((1, 1, 28, 28), np.float32)
+    with laid_out(one, 2) as files:
+        bench.open(Contestant("onnxruntime-cpu", "fp32", spec, graph), files, SessionOptions(threads=1), 0)
+        layers = bench.layers(1)
+    nodes = {node.name: node.op_type for node in onnx.load_from_string(graph).graph.node}
+    products = Counter(name for layer in layers for name in layer.nodes if nodes[name] in ("Conv", "Gemm"))
+    assert products == {name: 1 for name, kind in nodes.items() if kind in ("Conv", "Gemm")}
 
 
 def test_a_round_lasts_its_time_and_holds_its_queries(worker):

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from quillrt.compile.attest import attest_graphs, attributed
+from quillrt.compile.attest import attest_graphs, attributed, with_nodes
 from quillrt.compile.config import CompileConfig
 from quillrt.compile.names import clean
 from quillrt.compile.pipeline import compile_bundle
@@ -136,6 +136,21 @@ def test_profiling_leaves_no_file(classifier, spec, tmp_path, monkeypatch) -> No
 )
 def test_a_kernel_belongs_to_the_product_it_does(classifier, name, kind, nodes) -> None:
     (kernel,) = attributed(clean(classifier), [LayerInfo(name, kind, "fp32", (name,))])
+    assert kernel.nodes == nodes
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "nodes"),
+    [
+        ("Relu", "Conv", ("Conv", "Relu")),
+        ("Conv", "QLinearConv", ("Conv",)),
+        ("MaxPool", "MaxPool", ("MaxPool",)),
+        ("ReorderOutput", "ReorderOutput", ()),
+    ],
+)
+def test_a_kernel_has_the_nodes_fused_into_it(classifier, name, kind, nodes) -> None:
+    """Its nodes are Conv, Relu, MaxPool, Reshape and Gemm; what onnxruntime puts between is none of them."""
+    (kernel,) = with_nodes(clean(classifier), [LayerInfo(name, kind, "fp32", (name,))])
     assert kernel.nodes == nodes
 
 
