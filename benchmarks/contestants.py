@@ -16,6 +16,7 @@ from quillrt.runtime.backends import (
 )
 from quillrt.runtime.build_options import BuildOptions, Profile
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.engine_fit import holds_host_code
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, QuillError
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.ort_options import OPTIONS, check_options, for_batch
@@ -48,6 +49,7 @@ class Contestant:
         kind: ``backend``, or ``peer`` for another's way to measure.
         build_s: time its engine took to build, where the bundle says so.
         graph: how its engine was built, and from which file, where that is at hand.
+        host_code: its engine holds code for the processor, of whoever made it.
     """
 
     backend: str
@@ -63,6 +65,7 @@ class Contestant:
     kind: str = "backend"
     build_s: float | None = None
     graph: tuple[BuildOptions, bytes] | None = None
+    host_code: bool = False
 
     @property
     def on_gpu(self) -> bool:
@@ -98,7 +101,9 @@ class Contestant:
         if self.reason is not None:
             raise BackendUnavailable(self.reason)
         tf32 = self.precision == Precision.TF32
-        options = replace(options, provider_options=self.options, cuda_graph=self.cuda_graph, tf32=tf32)
+        options = replace(
+            options, provider_options=self.options, cuda_graph=self.cuda_graph, tf32=tf32, host_code=self.host_code
+        )
         if isinstance(self.model, Path):
             return open_torch_session(self.backend, self.model, options, Precision.parse(str(self.precision)))
         return open_session(self.backend, self.model, self.spec, options)
@@ -134,7 +139,7 @@ def torch_contestants(
 def bundle_contestants(bundle: Bundle, asked: Collection[str] = (), device: int = 0) -> list[Contestant]:
     """Return a row for each backend and precision of its entries, and one for each backend that has none.
 
-    What runs code out of the bundle (``BY_NAME``) runs only if ``asked`` names it.
+    What runs code out of the bundle (``BY_NAME``, and version-compatible engines) runs only if ``asked`` names it.
     Of several engines of one precision the first that fits the GPU ``device`` takes part; a backend out of
     ``backends.TF32`` has a row in that precision, too.
     """
@@ -143,26 +148,46 @@ def bundle_contestants(bundle: Bundle, asked: Collection[str] = (), device: int 
     for backend in BACKENDS:
         for precision in Precision:
             judged = [
-                (entry, why_not(entry, backend, device, precision)) for entry in candidates(bundle, backend, precision)
+                (entry, _why_not(entry, backend, asked, device, precision))
+                for entry in candidates(bundle, backend, precision)
             ]
             if judged:
                 entry, reason = next((pair for pair in judged if pair[1] is None), judged[0])
-                if backend in BY_NAME and backend not in asked:
-                    reason = why_unasked(backend)
-                model = bundle.read(entry)
-                if reason is None:
-                    try:
-                        model = model_of(bundle, entry, backend, SessionOptions(device=device))
-                    except QuillError as error:
-                        reason = str(error)
-                graph = next(iter(buildable(bundle, backend, precision)), None) if entry.kind == "engine" else None
-                row = Contestant(backend, precision.value, spec, model, reason, build_s=entry.built_for.get("seconds"))
-                found.append(replace(row, graph=(_built_as(entry), bundle.read(graph)) if graph else None))
+                found.append(_of_entry(bundle, entry, reason, backend, precision, device))
         if not candidates(bundle, backend):
             build = f"; quillrt build {bundle.path.name} --backend {backend} --write" if backend in FAMILIES else ""
             reason = why_unavailable(backend, device) or f"{bundle.path.name} holds no file for {backend}{build}"
             found.append(Contestant(backend, None, spec, reason=reason))
     return found
+
+
+def _why_not(entry: Entry, backend: str, asked: Collection[str], device: int, precision: Precision) -> str | None:
+    if backend not in asked and (backend in BY_NAME or holds_host_code(entry)):
+        return why_unasked(backend)
+    return why_not(entry, backend, device, precision)
+
+
+def _of_entry(
+    bundle: Bundle, entry: Entry, reason: str | None, backend: str, precision: Precision, device: int
+) -> Contestant:
+    """Return the row of an entry; an engine without weights gets those of its graph."""
+    host_code, model = holds_host_code(entry), bundle.read(entry)
+    if reason is None:
+        try:
+            model = model_of(bundle, entry, backend, SessionOptions(device=device, host_code=host_code))
+        except QuillError as error:
+            reason = str(error)
+    graph = next(iter(buildable(bundle, backend, precision)), None) if entry.kind == "engine" else None
+    return Contestant(
+        backend,
+        precision.value,
+        bundle.manifest.model,
+        model,
+        reason,
+        build_s=entry.built_for.get("seconds"),
+        graph=(_built_as(entry), bundle.read(graph)) if graph else None,
+        host_code=host_code,
+    )
 
 
 def rebuilt(contestant: Contestant, device: int = 0) -> tuple[Contestant, float | None]:

@@ -85,7 +85,8 @@ class Tool:
         self._folder = tempfile.TemporaryDirectory(prefix="quillrt-peer-")
         self._model = Path(self._folder.name) / self.file
         self._model.write_bytes(_bytes(contestant))
-        self._spec, self._threads = contestant.spec, options.threads
+        self._spec, self._threads, self._device = contestant.spec, options.threads, options.device
+        self._host_code = contestant.host_code
         self._median_ms: dict[int, float] = {}
         return 0.0, None
 
@@ -205,11 +206,12 @@ class TrtExec(Tool):
 
     def _measured(self, batch: int, queries: int) -> tuple[float, int]:
         # TensorRT 11 left copies out and graphs on; the options that bring the old ways back are new with it.
-        new = [option for option in ("--includeDataTransfers", "--noCudaGraph") if option in self._help()]
+        extra = [option for option in ("--includeDataTransfers", "--noCudaGraph") if option in self._help()]
+        extra += ["--versionCompatible"] if self._host_code else []  # it then may load code for the processor
         shape = "x".join(map(str, self._shape(batch)))
         self._run(
             *("trtexec", f"--loadEngine={self._model}", f"--shapes={self._spec.input.name}:{shape}", "--duration=0"),
-            *(f"--iterations={queries}", "--exportTimes=times.json", *new),
+            *(f"--device={self._device}", f"--iterations={queries}", "--exportTimes=times.json", *extra),
         )
         return trtexec_median(self._read("times.json"))
 

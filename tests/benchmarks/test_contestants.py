@@ -87,6 +87,35 @@ def test_of_two_engines_of_one_precision_the_one_that_fits_takes_part(monkeypatc
     assert re.search(r"is for tensorrt (9\.9|10\.3\.0), this is 11\.4; run quillrt build", row("11.4").reason)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_engine_with_host_code_takes_part_where_its_backend_is_named(monkeypatch, quadrants, order):
+    def engine(name, **options):
+        facts = {"tensorrt": "10.3.0", "options": options}
+        entry = {"precision": Precision.INT8, "backends": ("tensorrt",), "built_for": facts}
+        return entry_for(name.encode(), name, "engine", **entry)
+
+    files = [engine("portable", version_compatible=True), engine("plain")][::order]
+    monkeypatch.setattr(select, "why_unavailable", lambda backend, device: None)
+    monkeypatch.setattr(select, "load", lambda family: SimpleNamespace(version="10.3.0"))
+    opened = []
+    monkeypatch.setattr(
+        "quillrt.benchmarks.contestants.open_session",
+        lambda name, model, spec, options: opened.append((model, options.host_code)),
+    )
+
+    def row(files, *asked):
+        manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
+        bundle = Bundle(Path("m.quill"), manifest, {entry.path: data for entry, data in files}, "")
+        (found,) = only(bundle_contestants(bundle, asked), ["tensorrt"])
+        return found
+
+    row(files).open(SessionOptions())
+    (portable,) = [file for file in files if file[0].path == "portable"]
+    assert "tensorrt runs code out of the bundle" in row([portable]).reason
+    row([portable], "tensorrt").open(SessionOptions())
+    assert opened == [(b"plain", False), (b"portable", True)]
+
+
 @pytest.mark.parametrize(("gpu", "runs"), [(0, False), (1, True)])
 def test_tf32_is_a_row_of_the_gpus_that_have_it(monkeypatch, quadrants, gpu, runs):
     entry = entry_for(quadrants.onnx, "m.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cuda",))

@@ -160,6 +160,19 @@ def test_trtexec_copies_and_makes_no_graphs_in_every_version(trtexec, helps, new
     assert ("--includeDataTransfers" in told, "--noCudaGraph" in told) == (new, new)
 
 
+def test_trtexec_runs_on_the_rows_gpu_and_loads_what_the_row_may_load(trtexec, quadrants, tmp_path):
+    trtexec("")
+    row = Contestant("trtexec", "fp16", quadrants.spec, b"engine")
+    for contestant, device in ((row, 0), (replace(row, host_code=True), 1)):
+        tool = TrtExec()
+        tool.open(contestant, None, SessionOptions(device=device), 0)
+        tool.round(8, 0.1, 3)
+        tool._folder.cleanup()
+        told = (tmp_path / "told").read_text()
+        assert f"--device={device}" in told
+        assert ("--versionCompatible" in told) == contestant.host_code
+
+
 def test_trtexec_without_latencies_is_a_reason():
     assert trtexec_median(json.loads('[{"latencyMs": 2}, {"computeMs": 1}]')) == (2.0, 1)
     with pytest.raises(BackendUnavailable, match="found none"):
