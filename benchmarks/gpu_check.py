@@ -30,6 +30,7 @@ from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.pretrained import find
 from quillrt.runtime.tensorrt_api import FAMILIES
+from quillrt.runtime.termination import exit_on_sigterm
 
 from .attempts import Attempt
 from .bench import network_input
@@ -215,6 +216,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="what has not begun by then is left out (8)")
     parser.add_argument("--self-test", action="store_true", help="short rows, and nothing that needs no GPU may fail")
     options = parser.parse_args()
+    exit_on_sigterm()
     cores = len(os.sched_getaffinity(0))
     settings = replace(_SELF_TEST if options.self_test else _GPU, threads=min(8, cores), whole_s=60 * options.minutes)
     try:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +16,7 @@ from typing import Any, NoReturn
 from quillrt.runtime.errors import BackendUnavailable
 
 _GOODBYE_S = 5.0
+_TIDYING_S = 2.0
 
 
 class NoAnswer(BackendUnavailable):
@@ -67,13 +70,19 @@ class Remote:
         return answer
 
     def close(self) -> None:
-        """End the process: by closing the connection, or else by force; a lost one gets no time."""
+        """End the process: by closing the connection, for which a lost one gets no time; by SIGTERM; by force."""
         self._connection.close()
-        try:
-            self._process.wait(0 if self.reason else _GOODBYE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        process = self._process
+        ends: tuple[tuple[Callable[[], None], float | None], ...] = (
+            (lambda: None, 0 if self.reason else _GOODBYE_S),
+            (process.terminate, _TIDYING_S),  # its temporary files and its own processes
+            (process.kill, None),
+        )
+        for end, patience_s in ends:
+            end()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience_s)
+                return
 
     def __enter__(self) -> Remote:
         return self

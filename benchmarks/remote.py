@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from quillrt.runtime.errors import QuillError
+from quillrt.runtime.termination import exit_on_sigterm
 
 
 def serve(connection: Connection, target: Any) -> None:
@@ -34,6 +35,7 @@ def serve(connection: Connection, target: Any) -> None:
 
 
 if __name__ == "__main__":
+    exit_on_sigterm()
     try:
         module, _, name = sys.argv[2].partition(":")
         serve(Connection(int(sys.argv[1])), getattr(import_module(module), name)())

@@ -1,4 +1,4 @@
-"""How the scripts of this folder end: a foreseen error is one line and exit code 1."""
+"""How the scripts of this folder end: a foreseen error is one line and exit code 1, SIGTERM leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from quillrt.runtime.errors import QuillError
+from quillrt.runtime.termination import exit_on_sigterm
 
 
 def run(main: Callable[..., None]) -> None:
@@ -15,6 +16,7 @@ def run(main: Callable[..., None]) -> None:
     Raises:
         SystemExit: always, at the end; with a line of text for a foreseen error.
     """
+    exit_on_sigterm()
     try:
         typer.run(main)
     except (QuillError, OSError) as error:

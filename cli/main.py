@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +14,7 @@ from quillrt.cli.console import error_line
 from quillrt.cli.every_verb import GROUPS, MODULES
 from quillrt.cli.options import debugging
 from quillrt.runtime.errors import QuillError
+from quillrt.runtime.termination import exit_on_sigterm
 
 # What a verb may lack -> the extra that brings it. Backends say it themselves, for they may be many in one bundle.
 _EXTRAS = {
@@ -23,8 +23,6 @@ _EXTRAS = {
     "jsonschema": "bench",
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "google"), "compile"),
 }
-
-_TERMINATED = 128 + signal.SIGTERM  # as shells count it
 
 
 def application(verb: str | None = None) -> typer.Typer:
@@ -61,7 +59,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Run the command line: 0 done, 1 a foreseen error in one line, 2 wrong usage, 130 interrupted, 143 terminated."""
     _open_streams()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # so that files and processes are tidied up
+    exit_on_sigterm()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8: they go out as they came in
     try:

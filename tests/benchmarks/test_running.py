@@ -21,6 +21,7 @@ from quillrt.runtime.precision import Precision
 from quillrt.runtime.pretrained import find
 from quillrt.runtime.select import candidates
 from quillrt.runtime.session import SessionOptions
+from quillrt.runtime.termination import TERMINATED
 from quillrt.runtime.trt_lane import Timing
 
 QUICK = Settings(batches=(1, 8), seconds=0.1, rounds=2)
@@ -87,6 +88,32 @@ def test_a_killed_worker_has_its_signal_as_reason_for_good(worker):
 
 def test_a_worker_that_hangs_is_given_up_and_ended(worker):
     with pytest.raises(BackendUnavailable, match=r"no answer to 'round' within 0\.2 s"):
+        worker.ask(0.2, "round", 1, 60.0, 1)
+    assert worker._process.returncode == TERMINATED
+
+
+def test_a_tool_that_hangs_leaves_nothing_behind(contestant, tmp_path, monkeypatch, log):
+    """A program sleeps in place of trtexec: it, its worker and the worker's files end when the worker is given up."""
+    program = tmp_path / "bin" / "trtexec"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n[ $1 = --help ] || {{ echo $$ > {tmp_path}/pid; exec sleep 60; }}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    with Remote("quillrt.benchmarks.peer_workers:TrtExec", log, "trtexec") as worker:
+        worker.ask(60, "open", contestant, None, SessionOptions(), 0)
+        assert list((tmp_path / "tmp").iterdir())
+        with pytest.raises(NoAnswer):
+            worker.ask(1, "round", 1, 1.0, 1)
+    assert not list((tmp_path / "tmp").iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_worker_that_does_not_heed_sigterm_is_killed(worker, monkeypatch):
+    monkeypatch.setattr(worker._process, "terminate", lambda: None)
+    with pytest.raises(NoAnswer):
         worker.ask(0.2, "round", 1, 60.0, 1)
     assert worker._process.returncode == -signal.SIGKILL
 

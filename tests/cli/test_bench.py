@@ -1,7 +1,12 @@
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +33,31 @@ def test_json_on_stdout_and_the_report_in_the_folder(bench, tmp_path):
     assert result["settings"]["source"] == "digits test"
     files = {"result.json", "result.md", "latency.png", "log.txt", "config.toml"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == files
+
+
+def test_a_termination_leaves_no_images_and_no_process(quadrants_bundle, tmp_path):
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    command = [sys.executable, "-m", "quillrt.cli", "bench", quadrants_bundle, "--backend", "onnxruntime-cpu"]
+    process = subprocess.Popen(
+        [*command, "--seconds", "600", "--output", tmp_path / "out"],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    worker = f"/proc/{process.pid}/task/{process.pid}/children"
+    while not (list(folder.glob("quillrt-bench-*/rotation.npy")) and Path(worker).read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = [int(number) for number in Path(worker).read_text().split()]
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert b"Traceback" not in err
+    assert not list(folder.glob("quillrt-*"))
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
 
 
 def test_every_scenarios_result_has_the_published_form(bench, tmp_path):
