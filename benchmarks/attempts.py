@@ -195,8 +195,8 @@ def row_of(attempt: Attempt, beside: Sequence[Attempt]) -> Row:
         explained = tolerance(contestant.precision, other.precision)
         agreement = compare(attempt.logits, reference.logits, other.name, explained)
         if attempt.labels is not None:
-            checked = attempt.labels[spread_of(len(attempt.labels), len(attempt.logits))]
-            accuracy = accuracy_of(attempt.logits, reference.logits, checked)
+            checked = spread_of(len(attempt.labels), len(attempt.logits))
+            accuracy = accuracy_of(attempt.logits, reference.logits, attempt.labels[checked], checked)
     measured = Measured(
         metric=metric_of(attempt.scenario, rounds, tail, attempt.batch, attempt.served),
         queries=queries,
@@ -237,9 +237,20 @@ def compare(logits: NDArray[np.float32], reference: NDArray[np.float32], name: s
     )
 
 
-def accuracy_of(logits: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int64]) -> Accuracy:
-    """Return how many of ``labels`` (N,) the ``logits`` (N, K) hit, beside the reference's."""
+def accuracy_of(
+    logits: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.int64], numbers: NDArray[np.int64]
+) -> Accuracy:
+    """Return how many of ``labels`` (N,) the ``logits`` (N, K) of images ``numbers`` (N,) hit and the reference's."""
     right, before = logits.argmax(axis=1) == labels, reference.argmax(axis=1) == labels
     found = mcnemar(before, right)
     low, high = wilson_interval(int(right.sum()), len(labels))
-    return Accuracy(len(labels), int(right.sum()), low, high, found.only_first, found.only_second, found.p)
+    return Accuracy(
+        images=len(labels),
+        right=int(right.sum()),
+        low=low,
+        high=high,
+        only_reference=found.only_first,
+        only_this=found.only_second,
+        p=found.p,
+        wrong=tuple(numbers[~right].tolist()),
+    )

@@ -112,6 +112,7 @@ def bench(
             "preset": rows.preset,
             "source": source,
             "images": len(tensors),
+            "images_sha256": chosen.sha256(),
             "provider_options": dict(rows.options),
         },
         environment=environment,

@@ -24,7 +24,7 @@ import numpy as np
 from quillrt.compile.verify import MAX_DROP
 
 from .comparing import CHANCE, ROUNDS
-from .comparison_accuracy import AccuracyChange, accuracy_change
+from .comparison_accuracy import AccuracyChange, accuracy_change, same_images
 from .measured import Measured, Metric
 from .results import Result, Row
 from .statistics import student_quantile
@@ -96,18 +96,22 @@ class Comparison:
         """The rows that became worse."""
         return tuple(row.title for row in self.rows if row.verdict in REGRESSIONS)
 
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """Why McNemar's p is not known exactly, a line each."""
+        return tuple(dict.fromkeys(row.accuracy.bounded for row in self.rows if row.accuracy and row.accuracy.bounded))
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {**asdict(self), "regressions": list(self.regressions)}
 
 
 def compare(old: Result, new: Result, threshold_percent: float = THRESHOLD_PERCENT) -> Comparison:
-    """Compare the rows of two results, by name and batch size."""
-    before = {(row.name, row.batch): row for row in old.rows}
-    after = {(row.name, row.batch): row for row in new.rows}
-    same_images = old.settings["source"] == new.settings["source"]
+    """Compare the rows of two results, by name and batch size; peers' are none of ours."""
+    before, after = ({(row.name, row.batch): row for row in each.rows if row.kind == "backend"} for each in (old, new))
+    same = same_images(old, new)
     rows = [
-        _change(row, before[key], same_images=same_images, allowed=1 + threshold_percent / 100)
+        _change(row, before[key], same=same, allowed=1 + threshold_percent / 100)
         for key, row in after.items()
         if row.measured and key in before and before[key].measured
     ]
@@ -131,15 +135,18 @@ def _missing(row: Row, now: Row | None) -> str:
     return f"{_title(row)}: {now.reason if now and now.reason else 'it takes no part any more'}"
 
 
-def _change(row: Row, before: Row, *, same_images: bool, allowed: float) -> Change:
+def _change(row: Row, before: Row, *, same: bool | None, allowed: float) -> Change:
     new, old = row.measured, before.measured
     assert new is not None and old is not None  # noqa: S101, PT018 - the caller looked
     ratio, low, high = ratio_interval(_times(old.metric), _times(new.metric))
-    accuracy = accuracy_change(old.accuracy, new.accuracy) if same_images else None
+    accuracy = accuracy_change(old.accuracy, new.accuracy, same)
     rounds = (len(old.metric.rounds), len(new.metric.rounds))
     verdict, why = _verdict(ratio, low, high, rounds, allowed)
     if accuracy is not None and accuracy.points < -MAX_DROP and accuracy.p_high < CHANCE:
-        verdict, why = "less accurate", f"{accuracy.points:+.2f} points, McNemar's p at most {accuracy.p_high:.2g}"
+        verdict, why = (
+            "less accurate",
+            f"{accuracy.points:+.2f} points, McNemar's p {'at most ' if accuracy.bounded else ''}{accuracy.p_high:.2g}",
+        )
     if row.verdict == "wrong":
         verdict, why = "still wrong" if before.verdict == "wrong" else "wrong", row.why
     elif before.verdict == "wrong":

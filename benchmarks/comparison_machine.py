@@ -44,6 +44,7 @@ def _may_differ(result: Result) -> Mapping[str, Any]:
         **{name.replace("_", " "): environment[name] for name in ("governor", "turbo", "on_battery", "memory_bytes")},
         **environment["packages"],
         "images": result.settings["source"],
+        "images' sha256": result.settings.get("images_sha256", "")[:12] or None,
         "rounds": result.settings["rounds"],
         "warnings": "; ".join(result.warnings) or "none",
     }

@@ -49,6 +49,7 @@ class Accuracy:
         only_reference: images that the reference alone gets right.
         only_this: images that this row alone gets right.
         p: McNemar's exact p of the two.
+        wrong: numbers of the images that it gets wrong, in the run's order; ``None`` where the result has a sum alone.
     """
 
     images: int
@@ -58,6 +59,7 @@ class Accuracy:
     only_reference: int
     only_this: int
     p: float
+    wrong: tuple[int, ...] | None = None
 
     @property
     def drop_points(self) -> float:

@@ -158,7 +158,7 @@ class Result:
     model: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self, *, raw: bool = True) -> dict[str, Any]:
-        """Return plain JSON values; without ``raw`` the single latencies are left out."""
+        """Return plain JSON values; without ``raw`` the single latencies and the wrong images' numbers are left out."""
         data = {"schema_version": SCHEMA_VERSION, **asdict(self)}
         data["baseline"] = {str(batch): name for batch, name in self.baseline.items()}
         data["rotation"]["larger_than_l3"] = self.rotation.larger_than_l3
@@ -166,6 +166,9 @@ class Result:
             row["name"] = found.name
             if found.measured is not None:
                 _add_derived(row["measured"], found.measured)
+                accuracy = row["measured"]["accuracy"]
+                if accuracy is not None and (accuracy["wrong"] is None or not raw):
+                    del accuracy["wrong"]
                 if not raw:
                     for each in row["measured"]["rounds"]:
                         del each["latencies_ns"]

@@ -14,6 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from quillrt.runtime.errors import DataError
 from quillrt.runtime.strict_json import read_json
 
+from .measured import Accuracy
 from .results import SCHEMA_VERSION, Result
 
 _MOST_BYTES = 2**28  # a long run of many rows, with every query's latency, has 2**24
@@ -162,7 +163,22 @@ def _check_sense(result: Result, path: Path) -> None:
                 )
     for row in result.rows:
         accuracy = row.measured.accuracy if row.measured else None
-        if accuracy is not None and accuracy.images < 1:
-            raise DataError(f"expected an accuracy on images, found none of {row.name} in {path}; measure it again")
+        if accuracy is not None and not 0 <= accuracy.right <= accuracy.images > 0:
+            raise DataError(
+                f"expected an accuracy on images, found {accuracy.right} of {accuracy.images} right of {row.name} in "
+                f"{path}; measure it again"
+            )
+        if accuracy is not None and accuracy.wrong is not None:
+            _check_wrong(accuracy, f"{row.name} in {path}")
         if row.measured and row.measured.device_ms is not None and not row.measured.device_ms.keys() >= _DEVICE_TIMES:
             raise DataError(f"expected {', '.join(sorted(_DEVICE_TIMES))} of {row.name} in {path}; measure it again")
+
+
+def _check_wrong(accuracy: Accuracy, whose: str) -> None:
+    """Raise unless as many images are said to be wrong as are not right, each once."""
+    wrong = accuracy.images - accuracy.right
+    found = accuracy.wrong or ()
+    if len(found) != wrong or len(set(found)) != wrong:
+        raise DataError(
+            f"expected the numbers of {wrong} wrong images of {whose}, found {len(found)}; measure it again"
+        )

@@ -113,6 +113,7 @@ def compare(
         for title, lines in {
             "compared anyway": differing,
             "differs": others,
+            "McNemar's p has bounds alone": found.bounded,
             "missing": found.missing,
             "new": found.added,
             "became worse": found.regressions,

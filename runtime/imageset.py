@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,3 +56,10 @@ class ImageSet:
     def take(self, indices: NDArray[np.integer]) -> ImageSet:
         """Return the images at ``indices``, in that order."""
         return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def sha256(self) -> str:
+        """Return the sha256 of shape, grey levels, labels and classes, in hexadecimal: it names the images."""
+        found = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        for values in (self.images, self.labels.astype("<i8")):
+            found.update(np.ascontiguousarray(values))
+        return found.hexdigest()

@@ -43,11 +43,11 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> 
         only_first=only_first,
         only_second=only_second,
         neither=int((~first_right & ~second_right).sum()),
-        p=_two_sided(only_first, only_second),
+        p=exact_p(only_first, only_second),
     )
 
 
-def _two_sided(only_first: int, only_second: int) -> float:
+def exact_p(only_first: int, only_second: int) -> float:
     """Return how likely a fair coin thrown ``only_first + only_second`` times falls so unequally, or more so."""
     throws, fewer = only_first + only_second, min(only_first, only_second)
     if not throws:

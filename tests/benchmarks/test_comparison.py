@@ -8,7 +8,7 @@ import pytest
 from invented import NOISY, REFERENCE, absent, result, row
 
 from quillrt.benchmarks.comparison import compare, ratio_interval
-from quillrt.benchmarks.comparison_accuracy import accuracy_change
+from quillrt.benchmarks.comparison_accuracy import accuracy_change, same_images
 from quillrt.benchmarks.comparison_machine import obstacles, remarks
 from quillrt.benchmarks.measured import Accuracy
 
@@ -122,29 +122,76 @@ def test_nothing_is_told_of_too_little(old_times):
     assert ratio_interval(old_times, [1.0, 1.0]) == (None, None, None)
 
 
-def of(images, right):
-    return Accuracy(images, right, 0.0, 1.0, 0, 0, 1.0)
+def of(images, right, wrong=None):
+    return Accuracy(images, right, 0.0, 1.0, 0, 0, 1.0, wrong)
 
 
-def test_mcnemars_p_lies_between_the_two_extremes():
+def test_mcnemars_p_is_exact_where_both_say_which_images_they_got_wrong():
+    """Images 0 to 9 before, 6 to 19 after: six are mended, ten lost, so 16 coins fall six to ten or worse."""
+    found = accuracy_change(of(100, 90, tuple(range(10))), of(100, 86, tuple(range(6, 20))), same=True)
+    p = 2 * sum(comb(16, k) for k in range(7)) / 2**16
+    assert (found.points, found.p_low, found.p_high) == pytest.approx((-4, p, p))
+    assert found.bounded == ""
+
+
+@pytest.mark.parametrize(
+    ("same", "wrong", "said"), [(None, True, "which images it has"), (True, False, "it got wrong")]
+)
+def test_mcnemars_p_lies_between_the_two_extremes(same, wrong, said):
     """10 and 14 errors of 100: the 10 may be among the 14, four against none; or all apart, 10 against 14."""
-    found = accuracy_change(of(100, 90), of(100, 86))
+    found = accuracy_change(of(100, 90, tuple(range(10))), of(100, 86, tuple(range(14)) if wrong else None), same)
     assert found.points == pytest.approx(-4)
     assert found.p_low == 2 / 2**4
     assert found.p_high == pytest.approx(2 * sum(comb(24, k) for k in range(11)) / 2**24)
+    assert said in found.bounded
 
 
 def test_many_errors_cannot_all_be_apart():
     """60 and 70 errors of 100 share 30 at least: 30 against 40."""
-    found = accuracy_change(of(100, 40), of(100, 30))
+    found = accuracy_change(of(100, 40), of(100, 30), None)
     assert found.p_high == pytest.approx(2 * sum(comb(70, k) for k in range(31)) / 2**70)
 
 
-def test_the_same_accuracy_is_chance():
-    assert accuracy_change(of(100, 90), of(100, 90)) == accuracy_change(of(100, 90), of(100, 90))
-    assert accuracy_change(of(100, 90), of(100, 90)).p_high == 1
-    assert accuracy_change(of(100, 90), of(99, 90)) is None
-    assert accuracy_change(None, of(99, 90)) is None
+def test_the_same_accuracy_may_be_chance_and_other_images_are_not_compared():
+    assert accuracy_change(of(100, 90), of(100, 90), None).p_high == 1
+    assert accuracy_change(of(100, 90), of(99, 90), None) is None
+    assert accuracy_change(of(100, 90), of(100, 90), same=False) is None
+    assert accuracy_change(None, of(99, 90), None) is None
+
+
+def test_images_are_the_same_by_their_sha256_before_their_name(old):
+    def of_images(source, sha256=None):
+        told = {"images_sha256": sha256} if sha256 else {}
+        return replace(old, settings={**old.settings, "source": source, **told})
+
+    assert same_images(of_images("a", "1"), of_images("b", "1")) is True
+    assert same_images(of_images("a", "1"), of_images("a", "2")) is False
+    assert same_images(of_images("a"), of_images("a", "2")) is None
+    assert same_images(of_images("a"), of_images("b", "2")) is False
+
+
+def test_which_images_are_wrong_decides_where_it_is_told(old):
+    """20 and 35 errors of 2,000 are 0.75 points: with bounds that may be chance, among the same images it is none."""
+
+    def of_row(right, *, told):
+        made = result(row(REFERENCE, 1, 1.0, right=right))
+        (only,) = made.rows
+        accuracy = replace(only.measured.accuracy, wrong=tuple(range(2000 - right)) if told else None)
+        only = replace(only, measured=replace(only.measured, accuracy=accuracy))
+        return replace(made, rows=(only,), settings={**made.settings, "images_sha256": "1"})
+
+    bounded = compare(of_row(1980, told=False), of_row(1965, told=True))
+    assert (bounded.regressions, bounded.bounded) == ((), ("a result does not say which images it got wrong",))
+    exact = compare(of_row(1980, told=True), of_row(1965, told=True))
+    assert (exact.regressions, exact.bounded) == (("eager fp32, batch 1",), ())
+
+
+def test_peers_are_not_compared(old):
+    peers = [replace(each, backend="onnxruntime-loop", kind="peer") for each in old.rows]
+    both = replace(old, rows=(*old.rows, *peers))
+    slower = changed(old, litert=1.2)
+    assert compare(both, replace(slower, rows=(*slower.rows, *peers))) == compare(old, slower)
+    assert compare(both, old).missing == ()
 
 
 def test_lost_accuracy_is_a_regression_beyond_chance_alone(old):

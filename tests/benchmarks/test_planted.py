@@ -48,6 +48,15 @@ def test_a_backend_that_answers_early_and_works_late_is_found_out_by_arrivals(pl
     assert served["eager fp32"].measured.metric.value < 100
 
 
+def test_the_wrong_images_have_their_numbers_in_the_run(planted, race, images, quadrants):
+    """Of 20 images ten are asked, every other one and the last; labels 4, 5 and 19 are not what the network says."""
+    labels = quadrants.logits(images).argmax(axis=1).astype(np.int64)
+    labels[[4, 5, 19]] = (labels[[4, 5, 19]] + 1) % 4
+    rows, _ = race(planted("eager", MS), labels=labels, checked_queries=10)
+    accuracy = rows["eager fp32"].measured.accuracy
+    assert (accuracy.images, accuracy.right, accuracy.wrong) == (10, 8, (4, 19))
+
+
 def test_a_backend_that_is_fast_and_wrong_never_wins(planted, race, images, quadrants):
     labels = quadrants.logits(images).argmax(axis=1).astype(np.int64)
     wrong = planted("litert", MS / 10, spoil=lambda logits: np.roll(logits, 1, axis=1))

@@ -54,6 +54,14 @@ def test_a_summary_has_no_single_latencies(written):
     assert found.rows == (replace(made.rows[0], measured=bare),)
 
 
+def test_which_images_are_wrong_is_in_the_result_and_not_in_the_summary(written):
+    made = result(row(REFERENCE, 1, 1.0, right=1998))
+    accuracy = replace(made.rows[0].measured.accuracy, wrong=(3, 1999))
+    made = replace(made, rows=(replace(made.rows[0], measured=replace(made.rows[0].measured, accuracy=accuracy)),))
+    assert load_result(written(made.to_json())) == made
+    assert load_result(written(made.to_json(raw=False))).rows[0].measured.accuracy.wrong is None
+
+
 def test_what_is_no_file_or_no_json_is_said(tmp_path, written):
     with pytest.raises(DataError, match=r"expected a result at .*nothing.json.* quillrt bench makes one"):
         load_result(tmp_path / "nothing.json")
@@ -96,6 +104,9 @@ def test_another_version_is_refused_and_can_be_tried(plain, written):
         (lambda plain: plain.update(baseline={"one": "eager fp32"}), "'one'"),
         (lambda plain: plain["rows"][1]["measured"]["device_ms"].pop("enqueue_ms"), "enqueue_ms"),
         (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(images=0), "accuracy on images"),
+        (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(right=2001), "found 2001 of 2000 right"),
+        (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(wrong=[1] * 10), "numbers of 10 wrong images"),
+        (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(wrong=[1]), "wrong images of .*, found 1;"),
         (lambda plain: plain["rows"][1].update(verdict="wrong"), "found tensorrt fp16 at batch 1"),
         (lambda plain: plain["winners"][0].update(name="litert int8"), "found litert int8 at batch 1"),
         (lambda plain: plain["winners"][0].update(name=None, tied=["nobody"]), "found nobody at batch 1"),

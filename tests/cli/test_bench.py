@@ -84,6 +84,20 @@ def test_every_scenarios_result_has_the_published_form(bench, tmp_path):
     assert bench(*common, "--json")[1].count("latencies_ns") == 0
 
 
+def test_two_results_say_which_images_they_got_wrong_and_compare_exactly(bench, quillrt, tmp_path):
+    options = ("--backend", "onnxruntime-cpu", "--dataset", "digits", "--images", 300, "--batch", 1)
+    assert bench(*options, bundle="models:digits")[0] == 0
+    plain = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert len(plain["settings"]["images_sha256"]) == 64
+    for row in plain["rows"]:
+        if row["measured"]:
+            accuracy = row["measured"]["accuracy"]
+            assert len(accuracy["wrong"]) == accuracy["images"] - accuracy["right"] > 0
+    _, out, _ = quillrt("compare", tmp_path / "out" / "result.json", tmp_path / "out" / "result.json", "--json")
+    found = [row["accuracy"] for row in json.loads(out)["rows"]]
+    assert {(each["p_low"], each["p_high"], each["bounded"]) for each in found} == {(1.0, 1.0, "")}
+
+
 def test_a_preset_chooses_and_options_go_before_it(bench, tmp_path):
     code, _, _ = bench("--preset", "full", "--backend", "onnxruntime-cpu", "--rounds", 2, "--images", 5, "--batch", 1)
     assert code == 0

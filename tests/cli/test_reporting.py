@@ -93,7 +93,10 @@ def test_json_has_every_figure(quillrt, results):
     assert found["regressions"] == ["litert int8, batch 1"]
     assert [each["verdict"] for each in found["rows"]] == ["unchanged", "slower"]
     assert found["rows"][1]["ratio"] == pytest.approx(1.2, rel=1e-3)
-    assert found["rows"][1]["accuracy"] == {"images": 2000, "points": 0.0, "p_low": 1.0, "p_high": 1.0}
+    bounded = "a result does not say which images it has"
+    accuracy = {"images": 2000, "points": 0.0, "p_low": 1.0, "p_high": 1.0, "bounded": bounded}
+    assert found["rows"][1]["accuracy"] == accuracy
+    assert f"McNemar's p has bounds alone: {bounded}" in quillrt("compare", results("old"), results("new"))[1]
     assert (found["threshold_percent"], found["anyway"], found["differences"]) == (5.0, [], [])
 
 

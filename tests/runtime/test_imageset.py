@@ -41,3 +41,16 @@ def test_take_keeps_what_fitted_the_images():
 def test_what_does_not_fit_together_is_refused(images, labels, message):
     with pytest.raises(DataError, match=message):
         ImageSet(images, labels, ("a", "b"))
+
+
+def test_the_sha256_names_images_labels_and_classes():
+    one = ImageSet(IMAGES, LABELS, ("a", "b"))
+    assert one.sha256() == ImageSet(IMAGES[::-1][::-1], LABELS.copy(), ("a", "b")).sha256()
+    others = [
+        ImageSet(IMAGES + np.uint8(1), LABELS, ("a", "b")),
+        ImageSet(IMAGES, 1 - LABELS, ("a", "b")),
+        ImageSet(IMAGES, LABELS, ("b", "a")),
+        ImageSet(IMAGES.reshape(4, 3, 2), LABELS, ("a", "b")),
+        one.take(np.arange(3)),
+    ]
+    assert len({each.sha256() for each in (one, *others)}) == 6
