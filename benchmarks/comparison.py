@@ -5,7 +5,7 @@ holds by how much the rounds of a run differ; of a machine that was in another s
 
 * wrong: the answers are wrong, whatever time they take, and were not before; still wrong; mended.
 * less accurate: more than ``MAX_DROP`` points are lost, and McNemar's p is below ``CHANCE`` at its largest.
-* not judged: fewer than ``ROUNDS`` rounds on a side, or rounds in which no rate was held.
+* not judged: fewer than ``ROUNDS`` rounds on a side, rounds in which no rate was held, or a time beside a rate.
 * slower, faster: the 95 % interval of the ratio lies above, or below, 1, and the ratio is beyond the threshold.
 * unchanged: all of the interval is within the threshold.
 * too noisy: none of these can be said.
@@ -138,15 +138,17 @@ def _missing(row: Row, now: Row | None) -> str:
 def _change(row: Row, before: Row, *, same: bool | None, allowed: float) -> Change:
     new, old = row.measured, before.measured
     assert new is not None and old is not None  # noqa: S101, PT018 - the caller looked
-    ratio, low, high = ratio_interval(_times(old.metric), _times(new.metric))
-    accuracy = accuracy_change(old.accuracy, new.accuracy, same)
     rounds = (len(old.metric.rounds), len(new.metric.rounds))
-    verdict, why = _verdict(ratio, low, high, rounds, allowed)
+    if _unit(old.metric) == _unit(new.metric):
+        ratio, low, high = ratio_interval(_times(old.metric), _times(new.metric))
+        verdict, why = _verdict(ratio, low, high, rounds, allowed)
+    else:
+        ratio = low = high = None
+        verdict, why = "not judged", f"{_unit(old.metric)} before, {_unit(new.metric)} now"
+    accuracy = accuracy_change(old.accuracy, new.accuracy, same)
     if accuracy is not None and accuracy.points < -MAX_DROP and accuracy.p_high < CHANCE:
-        verdict, why = (
-            "less accurate",
-            f"{accuracy.points:+.2f} points, McNemar's p {'at most ' if accuracy.bounded else ''}{accuracy.p_high:.2g}",
-        )
+        p = f"at most {accuracy.p_high:.2g}" if accuracy.bounded else f"{accuracy.p_high:.2g}"
+        verdict, why = "less accurate", f"{accuracy.points:+.2f} points, McNemar's p {p}"
     if row.verdict == "wrong":
         verdict, why = "still wrong" if before.verdict == "wrong" else "wrong", row.why
     elif before.verdict == "wrong":
@@ -174,6 +176,11 @@ def _finite(value: float | None) -> float | None:
 
 def _figure(measured: Measured) -> float:
     return median(measured.metric.rounds) if measured.metric.rounds else measured.median_ms
+
+
+def _unit(metric: Metric) -> str:
+    """Return what the rounds' figures are: the rates of two scenarios differ, the times are medians of all."""
+    return metric.name if metric.higher_is_better else "ms"
 
 
 def _times(metric: Metric) -> list[float]:
@@ -211,7 +218,8 @@ def ratio_interval(old: Sequence[float], new: Sequence[float]) -> tuple[float | 
         new: what each round took after.
 
     Returns:
-        Nothing three times where a median of the old is 0 or infinite; infinity where the new median alone is.
+        Nothing three times where one of the old is 0 or infinite, or a ratio has no number; infinity where the new
+        median alone has.
     """
     n = min(len(old), len(new))
     if n < 2 or not all(0 < each < math.inf for each in old):
@@ -226,6 +234,8 @@ def ratio_interval(old: Sequence[float], new: Sequence[float]) -> tuple[float | 
         np.median(random.choice(np.asarray(times, np.float64), (_RESAMPLES, len(times))), axis=1)
         for times in (old, new)
     )
-    found = np.sort(after / before)
+    with np.errstate(over="ignore"):
+        found = np.sort(after / before)
     cut = int(tail * _RESAMPLES)
-    return median(new) / median(old), float(found[cut]), float(found[_RESAMPLES - 1 - cut])
+    told = median(new) / median(old), float(found[cut]), float(found[_RESAMPLES - 1 - cut])
+    return told if all(map(math.isfinite, told)) else (None, None, None)

@@ -17,6 +17,7 @@ from quillrt.runtime.strict_json import read_json
 from .measured import Accuracy
 from .results import SCHEMA_VERSION, Result
 
+_MOST_IMAGES = 10**6  # McNemar's exact test of so many takes a minute
 _MOST_BYTES = 2**28  # a long run of many rows, with every query's latency, has 2**24
 _TEXT, _COUNT, _CLOCK = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": ["number", "null"]}
 _WITHIN_ENVIRONMENT = {  # what the published form leaves open, as far as it is read here
@@ -144,7 +145,7 @@ def _build(kind: Any, value: Any) -> Any:
         return tuple(_build(arguments[0], each) for each in value)
     if get_origin(kind) is Mapping:
         return {arguments[0](key): _build(arguments[1], each) for key, each in value.items()}
-    return float(value) if kind is float else value
+    return kind(value) if kind in (float, int) else value  # JSON's schema takes 1.0 for a whole number
 
 
 def _needed(field: Any) -> bool:
@@ -163,10 +164,10 @@ def _check_sense(result: Result, path: Path) -> None:
                 )
     for row in result.rows:
         accuracy = row.measured.accuracy if row.measured else None
-        if accuracy is not None and not 0 <= accuracy.right <= accuracy.images > 0:
+        if accuracy is not None and not 0 <= accuracy.right <= accuracy.images in range(1, _MOST_IMAGES + 1):
             raise DataError(
-                f"expected an accuracy on images, found {accuracy.right} of {accuracy.images} right of {row.name} in "
-                f"{path}; measure it again"
+                f"expected an accuracy on 1 to {_MOST_IMAGES:,} images, found {accuracy.right:g} of "
+                f"{accuracy.images:g} right of {row.name} in {path}; measure it again"
             )
         if accuracy is not None and accuracy.wrong is not None:
             _check_wrong(accuracy, f"{row.name} in {path}")

@@ -107,6 +107,13 @@ def test_no_rate_at_all_is_slower_and_none_before_is_not_judged(old):
     assert set(verdicts(some, as_rates(old, 100, 100, 0, 100, 100)).values()) == {"not judged"}
 
 
+def test_a_time_is_not_compared_with_a_rate(old):
+    found = compare(old, as_rates(old, 100, 101, 99, 100, 100))
+    assert {(each.verdict, each.ratio, each.why) for each in found.rows} == {
+        ("not judged", None, "ms before, rate_qps now")
+    }
+
+
 def test_the_interval_holds_the_ratio_as_often_as_it_says():
     """Of 200 pairs of five rounds whose true ratio is 1.1: 95 % within four standard errors, or more."""
     random = np.random.default_rng(3)
@@ -120,6 +127,10 @@ def test_the_interval_holds_the_ratio_as_often_as_it_says():
 @pytest.mark.parametrize("old_times", [[], [1.0], [0.0, 1.0, 1.0], [1.0, inf]])
 def test_nothing_is_told_of_too_little(old_times):
     assert ratio_interval(old_times, [1.0, 1.0]) == (None, None, None)
+
+
+def test_a_ratio_that_no_number_holds_is_not_told():
+    assert ratio_interval([5e-324] * 5, [1e300] * 5) == (None, None, None)
 
 
 def of(images, right, wrong=None):

@@ -335,10 +335,13 @@ def results() -> list[bytes]:
     result = json.loads(example.read_text(encoding="utf-8"))
     result["rows"] = [row for row in result["rows"] if row["backend"] in ("eager", "tensorrt")]
     result["winners"] = []
+    result["settings"]["images_sha256"] = "0" * 64
     times = dict.fromkeys(("h2d_ms", "compute_ms", "d2h_ms", "enqueue_ms"), 0.1)
     for row in result["rows"]:
         if row["measured"]:
             row["measured"]["device_ms"] = times
+            row["measured"]["accuracy"]["wrong"] = []
+            row["measured"]["layers"] = [{"name": "c", "kind": "Conv", "datatype": "fp32", "nodes": ["c"], "ms": 0.1}]
             row["measured"]["rounds"] = row["measured"]["rounds"][:2]
     return [json.dumps(result).encode()]
 
