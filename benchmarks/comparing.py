@@ -5,8 +5,8 @@ baseline, and between the fastest rows of a batch size:
 
 * wrong: answers beyond the tolerance of the precision, or more points of accuracy lost than ``MAX_DROP`` and McNemar's
   p below ``CHANCE``. Such a row never wins, whatever its speed, and nothing is compared with it.
-* not judged: fewer than ``ROUNDS`` rounds; the smallest and the largest of n values hold their median with probability
-  1 − 2^(1 − n), which is 94 % for five.
+* not judged: a round in which no rate was held, or fewer than ``ROUNDS`` rounds; the smallest and the largest of n
+  values hold their median with probability 1 − 2^(1 − n), which is 94 % for five.
 * faster, slower: the 95 % interval of the ratio lies above, or below, 1.
 * equal: it holds 1, and all of it is within ``EQUAL`` of 1.
 * too noisy: it holds 1, and a ratio that would matter as well.
@@ -30,13 +30,18 @@ ROUNDS = 5
 EQUAL = 0.02
 CHANCE = 0.05
 
+_NO_RATE = "in a round no rate was held"
+
 
 def ratio(row: Metric, other: Metric) -> Ratio:
-    """Return how many times as fast ``row`` is as ``other``, by the rounds that both have."""
+    """Return how many times as fast ``row`` is as ``other``, by the rounds that both have.
+
+    Of no rounds where one is without a figure, as where no rate was held: the others alone would flatter who failed.
+    """
     pairs = list(zip(row.rounds, other.rounds, strict=False))
-    found = [(a / b if row.higher_is_better else b / a) for a, b in pairs if a > 0 and b > 0]
-    if not found:
+    if not pairs or not all(a > 0 and b > 0 for a, b in pairs):
         return Ratio(0.0, 0.0, 0.0, 0)
+    found = [(a / b if row.higher_is_better else b / a) for a, b in pairs]
     low, high = median_interval(found) if len(found) > 1 else (found[0], found[0])
     return Ratio(median(found), low, high, len(found))
 
@@ -111,6 +116,8 @@ def _judge(row: Row, baseline: str | None, metrics: dict[str, Metric]) -> Row:
 
 
 def _said(found: Ratio, other: str | None) -> str:
+    if not found.rounds:
+        return _NO_RATE
     return f"{found.ratio:.3g} times as fast as {other}, 95 % interval {found.low:.3g} to {found.high:.3g}"
 
 
@@ -127,9 +134,13 @@ def winner(rows: Sequence[Row]) -> Winner:
     verdicts = {name: verdict(found) for name, found in against.items()}
     close = [name for name, said in verdicts.items() if said != "faster"]
     if close:
-        kinds = sorted({verdicts[name] for name in close})
-        why = {"equal": f"they differ by less than {EQUAL:.0%}", "too noisy": "the rounds differ too much"}
-        reasons = "; ".join(why.get(kind, f"fewer than {ROUNDS} rounds") for kind in kinds if kind != "slower")
+        few = f"fewer than {ROUNDS} rounds" if all(against[name].rounds for name in close) else _NO_RATE
+        why = {
+            "equal": f"they differ by less than {EQUAL:.0%}",
+            "not judged": few,
+            "too noisy": "the rounds differ too much",
+        }
+        reasons = "; ".join(why[kind] for kind in sorted({verdicts[name] for name in close}) if kind != "slower")
         return Winner(batch, None, (first.name, *close), reasons or "the rounds and the whole contradict each other")
     if not others:
         return Winner(batch, first.name, (), "the only row that ran and answered right")

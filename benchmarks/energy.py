@@ -91,11 +91,12 @@ def tegra_watts(text: str) -> list[float]:
     return [int(milliwatts) / 1000 for milliwatts in _TEGRA_POWER.findall(text)]
 
 
-def find_meter(*, on_gpu: bool, powercap: Path = _POWERCAP) -> tuple[Meter | None, str]:
+def find_meter(*, on_gpu: bool, device: int = 0, powercap: Path = _POWERCAP) -> tuple[Meter | None, str]:
     """Return what tells the energy of a row here, or ``None``, and the reason for that.
 
     Args:
         on_gpu: the row computes on a GPU.
+        device: index of that.
         powercap: the kernel's folder.
     """
     if shutil.which("tegrastats"):
@@ -103,8 +104,8 @@ def find_meter(*, on_gpu: bool, powercap: Path = _POWERCAP) -> tuple[Meter | Non
     if on_gpu:
         if shutil.which("nvidia-smi") is None:
             return None, "nvidia-smi is not here"
-        query = ["nvidia-smi", "--id=0", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
-        return Polled("nvidia-smi, GPU 0", [*query, f"--loop-ms={_INTERVAL_MS}"], gpu_watts), ""
+        query = ["nvidia-smi", f"--id={device}", "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
+        return Polled(f"nvidia-smi, GPU {device}", [*query, f"--loop-ms={_INTERVAL_MS}"], gpu_watts), ""
     packages = [path for path in sorted(powercap.glob("*-rapl:*")) if re.fullmatch(r"[a-z]+-rapl:\d+", path.name)]
     if not packages:
         return None, "no RAPL counters (/sys/class/powercap), as in most virtual machines"

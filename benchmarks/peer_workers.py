@@ -14,21 +14,21 @@ from time import perf_counter_ns
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from quillrt.runtime.backends import open_session
 from quillrt.runtime.errors import BackendUnavailable
 from quillrt.runtime.session import Session, SessionOptions
+from quillrt.runtime.spec import ModelSpec
 
 from .contestants import Contestant
 from .measured import Warmup
 from .memory import Usage
 from .rotation import Files
-from .worker import Bench, Queries, Ran
+from .worker import Bench, Ran
 
 LITERT_BENCHMARK = "ai_edge_litert.tools.benchmark_litert_model"
 _FIRST_QUERIES = 100
 _TIMEOUT_S = 240.0
-_NO_LAYERS = "a peer's layers are not asked for"
 
 
 def _bytes(contestant: Contestant) -> bytes:
@@ -39,38 +39,33 @@ def _bytes(contestant: Contestant) -> bytes:
 class OnnxRuntimeLoop(Bench):
     """The loop that one would write by hand around ``InferenceSession.run``."""
 
-    def open(
-        self, contestant: Contestant, files: Files, options: SessionOptions, build: int
-    ) -> tuple[float, float | None]:
-        loaded = super().open(contestant, files, options, build)
+    def _opened(self, contestant: Contestant, options: SessionOptions) -> Session:
+        return _Bare(_bytes(contestant), contestant.spec, options)
+
+
+class _Bare(Session):
+    """onnxruntime's own session as its documentation opens and runs it, with nothing of ours around it."""
+
+    def __init__(self, model: bytes, spec: ModelSpec, options: SessionOptions) -> None:
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
-        self._bare = onnxruntime.InferenceSession(_bytes(contestant), settings, providers=["CPUExecutionProvider"])
-        return loaded
+        self._spec = spec
+        self._session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        self._name = self._session.get_inputs()[0].name
 
-    def _opened(self, contestant: Contestant, options: SessionOptions) -> Session:
-        """Answers are checked by a session of the backend; the clock runs on the bare one alone."""
-        return open_session("onnxruntime-cpu", _bytes(contestant), contestant.spec, options)
+    @property
+    def spec(self) -> ModelSpec:
+        return self._spec
 
-    def layers(self, batch: int) -> str:
-        return _NO_LAYERS
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._session.run(None, {self._name: batch})[0]
+        return logits
 
-    def round(self, batch: int, seconds: float, least: int) -> Ran:
-        session, name = self._bare, self._bare.get_inputs()[0].name
-        queries = Queries(self._rotation, batch)
-        times: list[int] = []
-        begin = perf_counter_ns()
-        while True:
-            image = queries[self._next()]
-            start = perf_counter_ns()
-            session.run(None, {name: image})
-            end = perf_counter_ns()
-            times.append(end - start)
-            if end - begin >= seconds * 1e9 and len(times) >= least:
-                return Ran.of(np.array(times, np.int64), end - begin)
+    def close(self) -> None:
+        self._session = None
 
 
 class Tool:
@@ -123,7 +118,7 @@ class Tool:
 
     def layers(self, batch: int) -> str:
         """It is asked for its median only."""
-        return _NO_LAYERS
+        return "a peer's layers are not asked for"
 
     def _shape(self, batch: int) -> tuple[int, ...]:
         return (batch, *(size or 1 for size in self._spec.input.shape[1:]))

@@ -126,15 +126,18 @@ def beside(rows: Sequence[Row]) -> tuple[Beside, ...]:
         if len(ratios) > 1:
             low, high = median_interval(ratios)
             bounds = (low - 1, high - 1)
-        why = _why(difference, bounds, peer)
+        why = _why(bounds, peer)
         found.append(Beside(row.batch, row.name, ours.name, difference, bounds, peer.allowed, why))
     return tuple(found)
 
 
-def _why(difference: float, bounds: tuple[float, float] | None, peer: Peer) -> str:
-    """Say what a difference comes from."""
-    if abs(difference) <= peer.allowed:
+def _why(bounds: tuple[float, float] | None, peer: Peer) -> str:
+    """Say what a difference comes from, where its interval tells that there is one."""
+    if bounds is None:
+        return "one round does not tell"
+    low, high = bounds
+    if -peer.allowed <= low and high <= peer.allowed:
         return "within what is allowed"
-    if bounds is None or (bounds[0] <= peer.allowed and bounds[1] >= -peer.allowed):
-        return "the rounds differ too much to tell"
-    return peer.differs
+    if high < -peer.allowed or peer.allowed < low:
+        return peer.differs
+    return "the rounds differ too much to tell"

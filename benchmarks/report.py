@@ -126,13 +126,15 @@ def _measured_cells(row: Row, measured: Measured) -> tuple[str, ...]:
         f"{measured.median_ms:.3f}",
         *(f"{tail[name]:.3f}" if name in tail else "–" for name in ("p90", "p99")),
         f"{measured.images_per_second:,.0f}",
-        *(_ratio(row.speedup[name]) if name in row.speedup else "–" for name in REFERENCES),
+        *(_ratio(row.speedup.get(name)) for name in REFERENCES),
         "WRONG" if row.verdict == "wrong" else row.verdict,
     )
 
 
-def _ratio(found: Ratio) -> str:
-    """Return a ratio, and its interval where that has a width."""
+def _ratio(found: Ratio | None) -> str:
+    """Return a ratio, and its interval where that has a width; a dash where there is none."""
+    if found is None or not found.rounds:
+        return "–"
     return f"{found.ratio:.2f}" + (f" ({found.low:.2f} to {found.high:.2f})" if found.low < found.high else "")
 
 

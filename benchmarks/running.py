@@ -219,7 +219,7 @@ class _Run:
         if attempt.reason is not None:
             return
         settings = self._settings
-        meter, why = find_meter(on_gpu=attempt.contestant.on_gpu)
+        meter, why = find_meter(on_gpu=attempt.contestant.on_gpu, device=settings.device)
         if meter is not None:
             meter.start()
         start_s = perf_counter() - self._begin

@@ -24,6 +24,13 @@ def test_ratios_are_paired_by_round():
     assert found == Ratio(2, 2, 2, 5)
     assert ratio(rates(10, 20), rates(5, 10)) == Ratio(2, 2, 2, 2)
     assert ratio(times(1.0), times(3.0)) == Ratio(3, 3, 3, 1)
+
+
+def test_a_round_without_a_rate_is_not_left_out():
+    """Twice as fast in five rounds, and out in the sixth: the five alone would make it the winner."""
+    assert ratio(rates(0, 2, 2, 2, 2, 2), rates(1, 1, 1, 1, 1, 1)) == Ratio(0, 0, 0, 0)
+    assert ratio(rates(1, 1, 1, 1, 1, 1), rates(0, 2, 2, 2, 2, 2)) == Ratio(0, 0, 0, 0)
+    assert verdict(Ratio(0, 0, 0, 0)) == "not judged"
     assert ratio(rates(0.0), rates(0.0)).rounds == 0
 
 

@@ -78,6 +78,17 @@ def test_a_printed_power_times_the_stretch_is_energy(program, name, line, on_gpu
     assert meter._process.poll() is not None
 
 
+def test_the_rows_gpu_is_asked(program):
+    """The program prints as many watts as the GPU's index."""
+    program("nvidia-smi", 'for each in "$@"; do case $each in --id=*) echo ${each#--id=};; esac; done', "exec sleep 60")
+    meter, _ = find_meter(on_gpu=True, device=3)
+    meter.start()
+    while os.fstat(meter._output.fileno()).st_size == 0:
+        time.sleep(0.01)
+    assert meter.name == "nvidia-smi, GPU 3"
+    assert 0 < meter.stop() < 3 * 10
+
+
 def test_a_meter_that_said_nothing_tells_nothing(program):
     program("nvidia-smi", "exec sleep 60")
     meter, _ = find_meter(on_gpu=True)

@@ -10,9 +10,10 @@ from quillrt.benchmarks import peer_workers, peers
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.peer_workers import TrtExec, benchmark_app_median, trtexec_median
 from quillrt.benchmarks.peers import PEERS, beside, peer_contestants
+from quillrt.benchmarks.rotation import laid_out
 from quillrt.benchmarks.running import Settings, measure
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import BackendUnavailable, ConfigError
+from quillrt.runtime.errors import BackendUnavailable, ConfigError, SpecError
 from quillrt.runtime.pretrained import find
 from quillrt.runtime.session import SessionOptions
 
@@ -57,6 +58,18 @@ def test_the_bare_loop_is_a_row_with_the_same_answers(contestant, images, tmp_pa
     assert [(each.batch, each.ours) for each in found] == [(1, "onnxruntime-cpu fp32"), (3, "onnxruntime-cpu fp32")]
     ratios = [a / b for a, b in zip(*(row.measured.round_medians_ms for row in rows[:2]), strict=True)]
     assert found[0].difference == pytest.approx(np.median(ratios) - 1)
+
+
+def test_the_bare_loop_is_bare_from_its_warm_up_on(contestant, images):
+    """Our session refuses an image that is no number; onnxruntime's own runs it."""
+    (peer,) = peer_contestants(["onnxruntime-loop"], [contestant])
+    loop = peer_workers.OnnxRuntimeLoop()
+    with laid_out(np.full_like(images, np.nan), len(images)) as files:
+        loop.open(peer, files, SessionOptions(threads=1), 0)
+        assert loop.warm(1, 0.01)[0].queries > 0
+        assert loop.round(1, 0.0, 5).queries == 5
+    with contestant.open(SessionOptions()) as ours, pytest.raises(SpecError, match="NaN"):
+        ours.run(np.full_like(images, np.nan))
 
 
 @pytest.mark.slow
@@ -113,6 +126,7 @@ def row_with(row, name, medians, kind="backend"):
         ([1.02] * 5, [1.0] * 5, 0.02, "within"),
         ([1.5] * 5, [1.0] * 5, 0.5, "ours checks"),
         ([1.0, 1.0, 2.0, 3.0, 3.0], [1.0] * 5, 1.0, "too much to tell"),
+        ([0.5, 0.9, 1.0, 1.1, 2.0], [1.0] * 5, 0.0, "too much to tell"),
     ],
 )
 def test_a_difference_is_explained_where_it_is_one(contestant, images, tmp_path, ours, theirs, difference, why):
