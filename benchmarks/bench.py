@@ -21,7 +21,7 @@ from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 
 from .comparing import REFERENCES, judged
-from .contestants import Contestant, bundle_contestants, by_batch, graphed, only, takes, torch_contestants, tuned
+from .contestants import Contestant, bundle_contestants, torch_contestants
 from .environment import describe, ended
 from .images import SYNTHETIC
 from .moment import warnings
@@ -30,6 +30,7 @@ from .report import write_report
 from .results import Result
 from .rotation import plan, spread
 from .running import Settings, measure
+from .variants import by_batch, graphed, only, takes, tuned
 
 _MOST_IMAGES = 2000
 

@@ -10,7 +10,8 @@ from quillrt.runtime.device import Gpu
 from quillrt.runtime.precision import Precision
 
 from .comparing import REFERENCES
-from .contestants import Contestant, bundle_contestants, by_batch, graphed, is_gpus, torch_contestants, tuned
+from .contestants import Contestant, bundle_contestants, is_gpus, torch_contestants
+from .variants import by_batch, graphed, tuned
 
 PRECISIONS = (
     *(Precision.FP32, Precision.TF32, Precision.FP16, Precision.BF16),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from quillrt.runtime.errors import DataError
+from quillrt.runtime.files import read_bounded
 from quillrt.runtime.strict_json import read_json
 
 from .measured import Accuracy
@@ -64,7 +65,7 @@ def load_result(path: Path, *, any_version: bool = False) -> Result:
         ModuleNotFoundError: jsonschema is missing.
     """
     try:
-        data = _printable(read_json(path.read_bytes(), _MOST_BYTES))
+        data = _printable(read_json(read_bounded(path, _MOST_BYTES), _MOST_BYTES))
     except OSError as error:
         raise DataError(f"expected a result at {path}, but {error.strerror}; quillrt bench makes one") from error
     except ValueError as error:

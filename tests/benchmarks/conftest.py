@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,10 @@ from typer.testing import CliRunner
 from quillrt.benchmarks.comparing import judged
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.running import Settings, measure
+from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.bundle_writer import entry_for
+from quillrt.runtime.manifest import Manifest
+from quillrt.runtime.precision import Precision
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +45,17 @@ def script():
 @pytest.fixture
 def contestant(quadrants):
     return Contestant("onnxruntime-cpu", "fp32", quadrants.spec, quadrants.onnx)
+
+
+@pytest.fixture
+def bundle(quadrants):
+    files = [
+        entry_for(b"int8", "int8.onnx", "onnx", precision=Precision.INT8, backends=("onnxruntime-cpu",)),
+        entry_for(b"fp32", "fp32.onnx", "onnx", precision=Precision.FP32, backends=("onnxruntime-cpu", "openvino")),
+        entry_for(b"{}", "report.json", "report"),
+    ]
+    manifest = Manifest(quadrants.spec, {}, tuple(entry for entry, _ in files))
+    return Bundle(Path("m.quill"), manifest, {entry.path: data for entry, data in files}, "")
 
 
 @pytest.fixture

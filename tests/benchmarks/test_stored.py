@@ -73,6 +73,11 @@ def test_what_is_no_file_or_no_json_is_said(tmp_path, written):
             load_result(written(json.dumps(value)))
 
 
+def test_a_file_without_an_end_is_not_read_to_it():
+    with pytest.raises(DataError, match="larger than 268,435,456 bytes"):
+        load_result(Path("/dev/zero"))
+
+
 def test_what_would_steer_a_terminal_becomes_a_space(plain, written):
     plain["rows"][2]["reason"] = "\x1b[2Jno\nLiteRT"
     assert load_result(written(plain)).rows[2].reason == " [2Jno LiteRT"
