@@ -8,12 +8,14 @@ slopes of their own, so the sheet may lie aslant and be seen in perspective.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
-from .windows import closing, highest, lowest, odd
+from .windows import COLUMNS, T, closing, extended, highest, lowest, odd
 
 _TILE_ROWS, _TILE_COLUMNS = 260, 330  # pixels of a tile, about
 _STRIP = 12  # columns of a strip, at most
@@ -96,7 +98,7 @@ def _level_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for rows in np.array_split(np.arange(height), max(1, round(height / _TILE_ROWS))):
         for columns in np.array_split(np.arange(count), max(1, round(width / _TILE_COLUMNS))):
             tile = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            found[tile] = _lines_of_tile(profiles[tile], strip)
+            found[tile] = _lines_of_tile(profiles[tile].T, strip).T
     if not found.any():
         return np.zeros_like(ink)
     lines = np.repeat(found, strip, axis=1)
@@ -104,39 +106,42 @@ def _level_lines(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _lines_of_tile(profiles: NDArray[np.uint8], strip: int) -> NDArray[np.uint8]:
-    """Return the ink of level lines on each strip of a tile, uint8 (H, strips), ``strip`` columns apart."""
-    height, count = profiles.shape
+    """Return the ink of level lines on each strip of a tile, uint8 (strips, H), ``strip`` columns apart."""
+    count, height = profiles.shape
+    end = max(1, count // 8)
+    if min(profiles[strips].max(axis=1).mean() for strips in (np.s_[:end], np.s_[-end:])) < _LEAST:
+        return np.zeros_like(profiles)  # whatever its slope, there is none at both ends
     places = (np.arange(count) - (count - 1) / 2) * strip
+    pale = np.minimum(profiles, _PALE).astype(np.uint16)
     if profiles.size <= _SMALL:
         rows = -(-_STEEPEST * count * strip // 2)  # by which the steepest line rises from the middle to the end
         slopes = np.linspace(-_STEEPEST, _STEEPEST, min(2 * int(rows) + 1, _MOST_SLOPES))
-        slopes = _steepest_rise(profiles, places, slopes) + _FINER
+        slopes = _steepest_rise(pale, places, slopes) + _FINER
     else:
-        slopes = _mean_slope(profiles, strip) + _AROUND
-    shifts = np.rint(_steepest_rise(profiles, places, slopes) * places).astype(np.int64)
-    level = _shifted(profiles, shifts[None])[0]  # (H, strips), lines in rows
+        slopes = _mean_slope(pale, strip) + _AROUND
+    shifts = np.rint(_steepest_rise(pale, places, slopes) * places).astype(np.int64)
+    level = _shifted(profiles, shifts[None])[0]  # (strips, H), lines in rows
     rank = int(_ABSENT * (count - 1))
-    line = np.partition(level, rank, axis=1)[:, rank]
-    end = max(1, count // 8)
-    for strips in (level[:, :end], level[:, -end:]):
-        line = np.minimum(line, highest(np.rint(strips.mean(axis=1)).astype(np.uint8)[:, None], 3, 1)[:, 0])
+    line = np.partition(level, rank, axis=0)[rank]
+    for strips in (level[:end], level[-end:]):
+        line = np.minimum(line, highest(np.rint(strips.mean(axis=0)).astype(np.uint8)[None], 1, 3)[0])
     thickest = odd(height / _THICKEST)
-    line = line - highest(lowest(line[:, None], thickest, 1), thickest, 1)[:, 0]
-    line = np.where(line > max(_LEAST, _TIMES_NOISE * np.median(line)), line, 0).astype(np.uint8)
+    line = line - highest(lowest(line[None], 1, thickest), 1, thickest)[0]
+    line = np.where(line > np.maximum(_LEAST, _TIMES_NOISE * _median(line)), line, 0).astype(np.uint8)
     if not line.any():
         return np.zeros_like(profiles)
-    line = highest(line[:, None], 3, 1)  # it may lie between two rows
-    aslant: NDArray[np.uint8] = _shifted(np.repeat(line, count, axis=1), -shifts[None])[0]
+    line = highest(line[None], 1, 3)  # it may lie between two rows
+    aslant: NDArray[np.uint8] = _shifted(np.repeat(line, count, axis=0), -shifts[None])[0]
     return aslant
 
 
-def _mean_slope(profiles: NDArray[np.uint8], strip: int) -> float:
-    """Return rows a column that level lines rise by, from the directions in which the ink does not change.
+def _mean_slope(pale: NDArray[np.uint16], strip: int) -> float:
+    """Return rows a column that level lines rise by, from the directions in which the ink, (strips, H), stays the same.
 
     It is the least squares solution of ``dy * slope = -dx`` over the pixels that have a level edge, as for optical flow
     in B. Lucas, T. Kanade, "An iterative image registration technique", 1981.
     """
-    levels = np.minimum(profiles, _PALE).astype(np.int16)
+    levels = pale.T.astype(np.int16)
     down = (levels[2:, 1:-1] - levels[:-2, 1:-1]).astype(np.float32)
     across = (levels[1:-1, 2:] - levels[1:-1, :-2]).astype(np.float32) / strip
     edge = np.abs(across) < (_STEEPEST + 0.02) * np.abs(down)
@@ -145,20 +150,28 @@ def _mean_slope(profiles: NDArray[np.uint8], strip: int) -> float:
     return -float(down @ across) / size if size else 0.0
 
 
-def _steepest_rise(profiles: NDArray[np.uint8], places: NDArray[np.float64], slopes: NDArray[np.float64]) -> float:
-    """Return the one of ``slopes`` at which the rows that have ink all along the tile stand out most."""
+def _steepest_rise(pale: NDArray[np.uint16], places: NDArray[np.float64], slopes: NDArray[np.float64]) -> float:
+    """Return the one of ``slopes`` at which the rows that have ink, (strips, H), all along the tile stand out most."""
     shifts = np.rint(slopes[:, None] * places).astype(np.int64)  # (slopes, strips)
-    level = _shifted(profiles, shifts)  # (slopes, H, strips)
-    sections = np.linspace(0, len(places), min(_SECTIONS, len(places)) + 1).astype(np.int64)
-    sums = np.add.reduceat(np.minimum(level, _PALE), sections[:-1], axis=2, dtype=np.float32)
-    everywhere = (sums / np.diff(sections)).min(axis=2)  # (slopes, H)
-    above = np.maximum(everywhere - np.median(everywhere, axis=1, keepdims=True), 0)
+    level = _shifted(pale, shifts)  # (slopes, strips, H)
+    ends = np.arange(_SECTIONS + 1) * len(places) // _SECTIONS
+    means = [level[:, first:end].sum(axis=1, dtype=np.uint16) / (end - first) for first, end in pairwise(ends)]
+    everywhere = np.minimum.reduce(means)  # (slopes, H)
+    above = np.maximum(everywhere - _median(everywhere), 0)
     return float(slopes[np.argmax((above**2).sum(axis=1))])
 
 
-def _shifted(profiles: NDArray[np.uint8], shifts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return profiles (H, strips), each strip moved up by its shift, once for each set of shifts: (sets, H, strips)."""
-    height, count = profiles.shape
-    rows = np.clip(np.arange(height)[None, :, None] + shifts[:, None, :], 0, height - 1)
-    moved: NDArray[np.uint8] = profiles[rows, np.arange(count)]
+def _shifted(profiles: NDArray[T], shifts: NDArray[np.int64]) -> NDArray[T]:
+    """Return profiles (strips, H), each strip moved up by its shift, once for each set of shifts: (sets, strips, H)."""
+    count, height = profiles.shape
+    room = int(np.abs(shifts).max())
+    at_each_shift = sliding_window_view(extended(profiles, room, COLUMNS), height, axis=1)  # (strips, shifts, H), views
+    moved: NDArray[T] = at_each_shift[np.arange(count), room + shifts]
     return moved
+
+
+def _median(levels: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the median along the last axis, which stays; of few levels NumPy's own takes ten times as long."""
+    size = levels.shape[-1]
+    median: NDArray[np.float64] = np.sort(levels)[..., [(size - 1) // 2, size // 2]].mean(axis=-1, keepdims=True)
+    return median
