@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +56,14 @@ def find_mix(image: Image.Image) -> InkMix:
     if small.mode == "L":
         return InkMix((1 / 3, 1 / 3, 1 / 3), light_ink)
     window = odd(min(small.size) / (2 if is_crop else 8))
-    contrasts = []
-    for band in small.split():
-        channel = np.asarray(band)
-        channel = 255 - channel if light_ink else channel
-        channel = channel if is_crop else mean(channel, 1)
-        contrasts.append((closing(channel, window, window) - channel).ravel())
-    contrast = np.stack(contrasts)  # (3, pixels)
+    levels = np.stack([np.asarray(band) for band in small.split()])
+    levels = 255 - levels if light_ink else levels
+    levels = levels if is_crop else mean(levels)
+    contrast = (closing(levels, window, window) - levels).reshape(3, -1)
     total = contrast.sum(axis=0, dtype=np.uint16)
     count = min(max(_FEWEST, round(_STRONGEST * total.size)), total.size)
     ink = contrast[:, np.argpartition(total, -count)[-count:]].mean(axis=1)
-    ground = contrast[:, total <= _GROUND * ink.sum()]
+    ground = contrast[:, total <= math.floor(_GROUND * ink.sum())]
     weights = ink / (ground.std(axis=1) + _LEAST_DEVIATION) ** 2
     share = weights / weights.sum() if weights.sum() > 0 else np.full(3, 1 / 3)
     return InkMix((float(share[0]), float(share[1]), float(share[2])), light_ink)
@@ -83,14 +81,14 @@ def _is_light_ink(grey: NDArray[np.uint8], *, is_crop: bool) -> bool:
         dark, middle, light = np.quantile(rim, [0.05, 0.5, 0.95])
         if light - dark <= _PLAIN:
             return bool(int(grey.max()) - middle > middle - int(grey.min()))
-    levels = log_levels(grey if is_crop else mean(grey, 1))
+    levels = log_levels(grey if is_crop else mean(grey))
     lightness = 0.0
     for share in _CROP_WINDOWS if is_crop else _SHEET_WINDOWS:
         window = odd(share * min(grey.shape))
         low, high = lowest(levels, window, window), highest(levels, window, window)
         thin = np.maximum(lowest(high, window, window) - levels, levels - highest(low, window, window))
         count = min(max(_FEWEST, round(_STRONGEST * thin.size)), thin.size)
-        strong = thin >= max(_NOISE, _OF_STRONGEST * np.partition(thin.ravel(), -count)[-count])
+        strong = thin >= max(_NOISE, math.ceil(_OF_STRONGEST * np.partition(thin.ravel(), -count)[-count]))
         around = (highest(strong.view(np.uint8), window, window) > 0) & (high > low)
         if around.any():
             reach = (high[around] - low[around]).astype(np.float32)

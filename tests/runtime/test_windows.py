@@ -44,8 +44,8 @@ def test_mean_is_that_of_the_square():
     image = np.zeros((9, 9), np.uint8)
     image[4, 4] = 90
 
-    assert mean(image, 1)[3:6, 3:6].tolist() == [[10] * 3] * 3
-    assert mean(image, 1).sum() == 90
+    assert mean(image)[3:6, 3:6].tolist() == [[10] * 3] * 3
+    assert mean(image).sum() == 90
 
 
 @pytest.mark.parametrize(("size", "side"), [(0, 3), (3, 3), (4.1, 5), (5, 5), (7.9, 7), (8.1, 9)])
