@@ -75,8 +75,8 @@ def find_components(mask: NDArray[np.bool_]) -> Components:
     upper = np.repeat(runs, touching)
     lower = np.arange(len(upper)) - np.repeat(touching.cumsum() - touching, touching) + np.repeat(first, touching)
     roots = _roots(len(runs), upper, lower)
-    _, labels = np.unique(roots, return_inverse=True)
-    count = int(labels.max(initial=-1)) + 1
+    is_root = roots == runs
+    labels, count = (is_root.cumsum() - 1)[roots], np.count_nonzero(is_root)
     rows, left, right = starts // pitch, starts % pitch, stops - starts // pitch * pitch
     boxes = np.empty((count, 4), np.int64)
     boxes[:, :2], boxes[:, 2:] = height + width, 0

@@ -129,8 +129,12 @@ def _ground_and_ink(images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArr
 
 def _histograms(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return how many pixels of each image have each grey level, (N, 256)."""
-    shifted = images + 256 * np.arange(len(images))[:, None, None]
-    return np.bincount(shifted.ravel(), minlength=256 * len(images)).reshape(-1, 256)
+    return np.bincount(_places(images).ravel(), minlength=256 * len(images)).reshape(-1, 256)
+
+
+def _places(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return where in a table (N, 256), laid out flat, each pixel's level stands in its image's row, (N, H, W)."""
+    return images + 256 * np.arange(len(images))[:, None, None]
 
 
 def _quantile(values: NDArray[np.float64], counts: NDArray[np.int64], share: float) -> NDArray[np.float64]:
@@ -153,5 +157,5 @@ def _ranked(values: NDArray[np.float64], up_to: NDArray[np.int64], rank: NDArray
 
 def _looked_up(images: NDArray[np.uint8], tables: NDArray[np.number]) -> NDArray[np.uint8]:
     """Return images with each grey level replaced, rounded, by what its image's row of ``tables`` (N, 256) has."""
-    replaced: NDArray[np.uint8] = np.rint(tables).astype(np.uint8)[np.arange(len(images))[:, None, None], images]
+    replaced: NDArray[np.uint8] = np.rint(tables).astype(np.uint8).take(_places(images))
     return replaced

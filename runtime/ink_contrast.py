@@ -56,17 +56,25 @@ def find_mix(image: Image.Image) -> InkMix:
     if small.mode == "L":
         return InkMix((1 / 3, 1 / 3, 1 / 3), light_ink)
     window = odd(min(small.size) / (2 if is_crop else 8))
-    levels = np.stack([np.asarray(band) for band in small.split()])
+    levels = np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))  # (3, H, W)
     levels = 255 - levels if light_ink else levels
     levels = levels if is_crop else mean(levels)
     contrast = (closing(levels, window, window) - levels).reshape(3, -1)
     total = contrast.sum(axis=0, dtype=np.uint16)
     count = min(max(_FEWEST, round(_STRONGEST * total.size)), total.size)
     ink = contrast[:, np.argpartition(total, -count)[-count:]].mean(axis=1)
-    ground = contrast[:, total <= math.floor(_GROUND * ink.sum())]
-    weights = ink / (ground.std(axis=1) + _LEAST_DEVIATION) ** 2
+    # Never empty: at the image's corners the closing is the image.
+    is_ground = total <= math.floor(_GROUND * ink.sum())
+    weights = ink / (_deviation(contrast * is_ground, np.count_nonzero(is_ground)) + _LEAST_DEVIATION) ** 2
     share = weights / weights.sum() if weights.sum() > 0 else np.full(3, 1 / 3)
     return InkMix((float(share[0]), float(share[1]), float(share[2])), light_ink)
+
+
+def _deviation(levels: NDArray[np.uint8], count: int) -> NDArray[np.float64]:
+    """Return the standard deviation of each row's ``count`` levels; the row's others are 0."""
+    sums, squares = levels.sum(axis=1, dtype=np.int64), np.square(levels, dtype=np.uint16).sum(axis=1, dtype=np.int64)
+    deviation: NDArray[np.float64] = np.sqrt(count * squares - sums**2) / count
+    return deviation
 
 
 def _is_light_ink(grey: NDArray[np.uint8], *, is_crop: bool) -> bool:

@@ -45,11 +45,6 @@ class Ruling:
     ink: NDArray[np.uint8]
     lines: NDArray[np.uint8]
 
-    @property
-    def found(self) -> bool:
-        """Whether there are any."""
-        return bool(self.lines.any())
-
 
 def take_lines_off(ink: NDArray[np.uint8], *, mend: bool) -> Ruling:
     """Return ``ink``, light on black, uint8 (H, W), without level lines and then without upright ones.

@@ -62,6 +62,18 @@ def test_light_ink_is_told_from_dark_on_a_crop(label, is_light):
     assert find_mix(Image.fromarray(ink if is_light else 255 - ink)).light_ink is is_light
 
 
+def test_the_weights_are_fishers():
+    paper, ink = np.random.default_rng(1).normal([220, 200, 210], [3, 5, 4], (64, 64, 3)), (60, 90, 180)
+    paper[20:24, 10:50] = ink
+    image = Image.fromarray(paper.round().clip(0, 255).astype(np.uint8))
+
+    found = np.array(find_mix(image).weights)
+
+    # The closing of the ground is nearly even: its contrast's deviation is the noise's own.
+    fisher = (np.array([220, 200, 210]) - ink) / (np.array([3, 5, 4]) + 2.0) ** 2
+    np.testing.assert_allclose(found, fisher / fisher.sum(), atol=0.05)
+
+
 def test_a_grey_image_stays_what_it_is():
     levels = np.arange(200, dtype=np.uint8).reshape(10, 20)
 

@@ -26,7 +26,7 @@ def test_lines_are_taken_off_and_strokes_stay(size, slope):
 
     found = take_lines_off(written, mend=True)
 
-    assert found.found
+    assert found.lines.any()
     assert (found.ink[~stroke & (lines > 0)] < 30).mean() > 0.9
     assert (found.ink[stroke] > 60).mean() > 0.8
 
@@ -37,8 +37,24 @@ def test_the_bar_of_a_letter_is_no_line():
 
     found = take_lines_off(letter, mend=True)
 
-    assert not found.found
+    assert not found.lines.any()
     np.testing.assert_array_equal(found.ink, letter)
+
+
+@pytest.mark.parametrize(("level", "is_line"), [(4, False), (6, True)])
+def test_the_palest_lines_have_ink_of_more_than_four_levels(level, is_line):
+    ink = ruled(80, 100, 0.02, 30, 2, level)
+    ink[30:50, 40:44] = 200
+
+    assert take_lines_off(ink, mend=True).lines.any() == is_line
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_stroke_to_one_edge_is_no_line(side):
+    ink = np.zeros((64, 64), np.uint8)
+    ink[30:33, 12:] = 180
+
+    assert not take_lines_off(ink if side == "right" else ink[:, ::-1], mend=True).lines.any()
 
 
 def test_gaps_where_a_dark_line_crosses_are_mended():
@@ -53,7 +69,7 @@ def test_paper_without_lines_has_none():
     paper = Paper(400, 500, shadow=0.4, vignette=0.6)
     grey = np.asarray(Image.fromarray(paper.photograph((pen("7", 120, 8), 100, 150))).convert("L"))
 
-    assert not take_lines_off(flatten(grey, 25, calm=True), mend=False).found
+    assert not take_lines_off(flatten(grey, 25, calm=True), mend=False).lines.any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (7, 9), (3, 400)])

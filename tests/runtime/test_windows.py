@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageFilter
 
 from quillrt.runtime.windows import closing, highest, lowest, mean, odd
 
@@ -31,6 +32,14 @@ def test_closing_is_scipys_on_an_image_that_goes_on_beyond_its_edge(image, side)
     np.testing.assert_array_equal(closing(image, side, side), expected)
 
 
+def test_several_images_are_each_as_it_is_alone():
+    images = np.random.default_rng(0).integers(0, 256, (3, 14, 9), np.uint8)
+
+    for slide in (lambda image: highest(image, 5, 3), lambda image: lowest(image, 3, 7), mean):
+        np.testing.assert_array_equal(slide(images), np.stack([slide(image) for image in images]))
+    np.testing.assert_array_equal(closing(images, 5, 3), np.stack([closing(image, 5, 3) for image in images]))
+
+
 def test_closing_fills_strokes_and_leaves_the_edges_of_shadows():
     paper = np.full((60, 60), 200, np.uint8)
     paper[:, 40:] = 90  # in the shadow, up to the edge
@@ -38,6 +47,11 @@ def test_closing_fills_strokes_and_leaves_the_edges_of_shadows():
     written[20:40, 10:13] = written[30:33, 30:50] = 20
 
     np.testing.assert_array_equal(closing(written, 7, 7), paper)
+
+
+@given(images)
+def test_mean_is_pillows_box_blur(image):
+    np.testing.assert_array_equal(mean(image), np.asarray(Image.fromarray(image).filter(ImageFilter.BoxBlur(1))))
 
 
 def test_mean_is_that_of_the_square():
