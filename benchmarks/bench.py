@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError
+from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, QuillError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.precision import Precision
@@ -25,9 +25,11 @@ from .contestants import Contestant, bundle_contestants, torch_contestants
 from .environment import describe, ended
 from .images import SYNTHETIC
 from .moment import warnings
+from .peaks import Peaks
 from .peers import beside, peer_contestants
 from .report import write_report
 from .results import Result
+from .roofline import work_of
 from .rotation import plan, spread
 from .running import Settings, measure
 from .variants import by_batch, graphed, only, takes, tuned
@@ -48,6 +50,7 @@ class Rows:
         images: at most so many are compared.
         peers: others' ways to measure, out of ``peers.PEERS``, beside the rows of their backends.
         on_gpu: rows on GPUs, and of the others those alone that they are compared with.
+        roofline: measure the machine's peaks and place each row under them.
         preset: which preset chose all this, if one did.
     """
 
@@ -59,6 +62,7 @@ class Rows:
     images: int = _MOST_IMAGES
     peers: Sequence[str] = ()
     on_gpu: bool = False
+    roofline: bool = False
     preset: str | None = None
 
 
@@ -103,14 +107,22 @@ def bench(
     write_text(folder / "log.txt", "")
     environment = describe()
     measured, baseline, winners = judged(measure(contestants, tensors, settings, folder / "log.txt", track, labels))
+    peaks = Peaks(settings.device, folder / "log.txt", track)
+    untold = None
+    if rows.roofline:
+        try:
+            measured = peaks.over(measured, contestants, work_of(bundle), settings.threads)
+        except QuillError as error:
+            untold = f"no roofline: {error}"
     environment = ended(environment)
-    doubts = warnings(environment, settings.threads)
+    doubts = [*warnings(environment, settings.threads), *([untold] if untold else [])]
     if labels is None:
         doubts.append(f"no accuracy: {source} has no labels out of {' '.join(spec.labels)}")
     result = Result(
         settings={
             **asdict(settings),
             "preset": rows.preset,
+            "roofline": rows.roofline,
             "source": source,
             "images": len(tensors),
             "images_sha256": chosen.sha256(),
@@ -124,6 +136,7 @@ def bench(
         beside=beside(measured),
         warnings=tuple(doubts),
         model={"name": bundle.path.name, "sha256": bundle.sha256},
+        peaks=tuple(peaks.measured.values()),
     )
     try:
         write_report(result, folder, f"Latency of {bundle.path.name}")

@@ -11,6 +11,7 @@ from statistics import median
 from .comparing import REFERENCES
 from .measured import Accuracy, Agreement, Measured
 from .results import Ratio, Result, Row, spread
+from .roofline import Roofline
 
 Value = float | int | str | None
 Bounds = tuple[float, float]
@@ -90,6 +91,10 @@ def _accuracy_bounds(row: Row) -> Bounds | None:
     return None if accuracy is None else (accuracy.low, accuracy.high)
 
 
+def _roof(get: Callable[[Roofline], Value]) -> Callable[[Row], Value]:
+    return lambda row: None if row.roofline is None else get(row.roofline)
+
+
 def _held_p99(measured: Measured) -> float | None:
     held = [trial.p99_ms for each in measured.served for trial in each.trials if trial.rate_qps == each.rate_qps]
     return median(held) if held else None
@@ -131,6 +136,16 @@ DEVICE = (
     Column("d2h_ms", "D2H, ms", _device("d2h_ms"), ".4f"),
     Column("enqueue_ms", "enqueue, ms", _device("enqueue_ms"), ".4f"),
 )
+ROOFLINE = (
+    Column("bound_fraction", "of bound", _roof(lambda r: r.fraction), ".1%"),
+    Column("bound_ms", "bound, ms", _roof(lambda r: r.bound_ms), ".4f"),
+    Column("above_bound", "above it, for", _roof(lambda r: r.above)),
+    Column("limited_by", "limited by", _roof(lambda r: r.limited_by)),
+    Column("computes_in", "computes in", _roof(lambda r: " + ".join(r.macs))),
+    Column("computes_in_told_by", "told by", _roof(lambda r: r.told_by)),
+    Column("macs", "MMAC", _roof(lambda r: sum(r.macs.values())), ",.1f", 1e6),
+    Column("bytes", "MB", _roof(lambda r: r.bytes), ",.2f", 1e6),
+)
 SERVED = (
     Column("rate_qps", "queries/s held", _of(lambda m: m.metric.value if m.served else None), ",.0f"),
     Column("rate_p99_ms", "p99 at that, ms", _of(_held_p99), ".3f"),
@@ -168,6 +183,7 @@ def tables(result: Result) -> dict[str, tuple[Column, ...]]:
         "Where the time goes, by device events": DEVICE,
         "Answers": ANSWERS,
         "Costs": COSTS,
+        "Under the roof of this machine": ROOFLINE,
     }
     return {
         title: columns
@@ -184,7 +200,7 @@ def to_csv(results: Mapping[str, Result]) -> str:
     every: dict[str, None] = {}
     lines: list[dict[str, Value]] = []
     for name, result in results.items():
-        columns = (*WHO, *latency_columns(result), *SERVED, *DEVICE, *ANSWERS, *COSTS)
+        columns = (*WHO, *latency_columns(result), *SERVED, *DEVICE, *ANSWERS, *COSTS, *ROOFLINE)
         for row in result.rows:
             line: dict[str, Value] = {"result": name}
             for column in columns:

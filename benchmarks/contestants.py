@@ -48,6 +48,7 @@ class Contestant:
         build_s: time its engine took to build, where the bundle says so.
         graph: how its engine was built, and from which file, where that is at hand.
         host_code: its engine holds code for the processor, of whoever made it.
+        computes: multiply-adds of one image by datatype, as the bundle tells them of its kernels; else empty.
     """
 
     backend: str
@@ -64,6 +65,7 @@ class Contestant:
     build_s: float | None = None
     graph: tuple[BuildOptions, bytes] | None = None
     host_code: bool = False
+    computes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def on_gpu(self) -> bool:
@@ -185,6 +187,7 @@ def _of_entry(
         build_s=entry.built_for.get("seconds"),
         graph=(_built_as(entry), bundle.read(graph)) if graph else None,
         host_code=host_code,
+        computes=_computes(entry, backend),
     )
 
 
@@ -202,6 +205,13 @@ def rebuilt(contestant: Contestant, device: int = 0) -> tuple[Contestant, float 
     options, onnx = contestant.graph
     built = build_engine(onnx, contestant.backend, options, device=device)
     return replace(contestant, model=built.engine), built.seconds
+
+
+def _computes(entry: Entry, backend: str) -> Mapping[str, int]:
+    """Return what was told of an engine's kernels, or of those that a backend makes of a graph."""
+    told = entry.built_for if entry.kind == "engine" else entry.built_for.get("kernels", {}).get(backend, {})
+    found: Mapping[str, int] = told.get("macs", {})
+    return found
 
 
 def _built_as(entry: Entry) -> BuildOptions:

@@ -10,6 +10,7 @@ from .columns import ranked
 from .html_report_frame import Ran
 from .html_report_heaps import ridges, throughput_bars, transfers
 from .html_report_plots import pareto, throughput
+from .html_report_roofline import has_roof, rooflines
 from .html_report_svg import tag
 from .results import Result, Row
 
@@ -49,6 +50,13 @@ def charts(results: Mapping[str, Result]) -> list[Charts]:
             _by_batch(results, _with_latencies, ridges),
         ),
         Charts("Throughput against batch size", "Images per second of wall time.", _throughput(results)),
+        Charts(
+            "Under the roof of this machine",
+            "Multiply-adds a second over multiply-adds for each byte that must be moved. The lines are what the "
+            "machine's measured bandwidth and peaks allow; the share is that of the row's bound, above 100 % where its "
+            "weights stay in a cache or its library is faster than the product that was measured.",
+            _by_batch(results, lambda rows: [each for each in _ran(rows) if has_roof(each)], rooflines),
+        ),
         Charts(
             "Where the time goes",
             "Medians by device events: copy to the device, computation, copy back.",

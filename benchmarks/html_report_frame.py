@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from .html_report_svg import Axis, line, tag, text, tick
+from .html_report_svg import Axis, Box, cut, line, place_labels, tag, text, tick, width_of
 from .measured import Measured
 from .results import Row
 
@@ -55,6 +55,20 @@ def marker(row: Row, x: float, y: float, said: str) -> str:
     circle = f"M{x - 5.5:.1f} {y:.1f}a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0 -11 0z"
     noisy = " noisy" if row.verdict == "too noisy" else ""
     return tag("path", title, d=shapes.get(row.precision or "", circle), class_=f"point {family(row)}{noisy}")
+
+
+def labels_beside(
+    points: Sequence[tuple[float, float]], labels: Sequence[str], inside: Box, room: float, around: Sequence[Box] = ()
+) -> list[str]:
+    """Return each point's label, cut to ``room``, with a line to its point where it had to go away from it."""
+    parts = []
+    said = [cut(label, room, SIZE) for label in labels]
+    for label, (x, y), (left, base) in zip(said, points, place_labels(points, said, SIZE, inside, around), strict=True):
+        if abs(base - y) > SIZE:
+            near = min(max(x, left), left + width_of(label, SIZE))
+            parts.append(line(x, y, near, base + 3 if base < y else base - SIZE + 2, "leader"))
+        parts.append(text(left, base, label, class_="label"))
+    return parts
 
 
 def frame(

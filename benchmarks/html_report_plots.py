@@ -6,8 +6,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from .columns import leads
-from .html_report_frame import BOTTOM, LEFT, RIGHT, SIZE, TOP, Ran, called, family, frame, marker, picture
-from .html_report_svg import Axis, Box, cut, line, log_limits, place_labels, spread_out, tag, text, width_of
+from .html_report_frame import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    SIZE,
+    TOP,
+    Ran,
+    called,
+    family,
+    frame,
+    labels_beside,
+    marker,
+    picture,
+)
+from .html_report_svg import Axis, Box, cut, line, log_limits, spread_out, tag, text, width_of
 from .measured import Accuracy
 
 
@@ -28,14 +41,9 @@ def pareto(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
             parts.append(line(at[0], y.at(max(accuracy.low, y.low)), at[0], y.at(accuracy.high), f"bar {family(row)}"))
         below = f" ({_share(accuracy):.1%})" if _share(accuracy) < y.low else ""
         points.append(at)
-        labels.append(cut(called(row) + below, 0.62 * width, SIZE))
+        labels.append(called(row) + below)
         parts.append(marker(row, *at, f"{called(row)}: {ms:.3f} ms, {_share(accuracy):.2%}"))
-    inside = Box(x.start + 2, y.end, x.end, y.start - 2)
-    for label, (px, py), (left, base) in zip(labels, points, place_labels(points, labels, SIZE, inside), strict=True):
-        if abs(base - py) > SIZE:
-            near = min(max(px, left), left + width_of(label, SIZE))
-            parts.append(line(px, py, near, base + 3 if base < py else base - SIZE + 2, "leader"))
-        parts.append(text(left, base, label, class_="label"))
+    parts += labels_beside(points, labels, Box(x.start + 2, y.end, x.end, y.start - 2), 0.62 * width)
     return picture(width, height, "accuracy against latency", parts)
 
 

@@ -128,13 +128,14 @@ class Box:
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], labels: Sequence[str], size: float, inside: Box
+    points: Sequence[tuple[float, float]], labels: Sequence[str], size: float, inside: Box, around: Sequence[Box] = ()
 ) -> list[tuple[float, float]]:
     """Return where each point's label begins, its left end and its baseline, so that none lies on another or a point.
 
-    Each takes the nearest free place of those beside, above and below; the last resort is the nearest of them all.
+    Nor does one lie on what is there already, ``around``. Each takes the nearest free place of those beside, above and
+    below; the last resort is the nearest of them all.
     """
-    taken = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    taken = [*around, *(Box(x - 6, y - 6, x + 6, y + 6) for x, y in points)]
     found = []
     for (x, y), label in zip(points, labels, strict=True):
         wide = width_of(label, size)

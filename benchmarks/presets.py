@@ -33,6 +33,7 @@ class Preset:
         peers: others' ways to measure.
         cuda_graphs: one more row, with CUDA graphs, of each backend that makes them.
         on_gpu: rows on GPUs, and of the CPU's the references alone.
+        roofline: each row's place under the machine's peaks.
     """
 
     seconds: float = 3.0
@@ -44,6 +45,7 @@ class Preset:
     peers: tuple[str, ...] = ()
     cuda_graphs: bool = False
     on_gpu: bool = False
+    roofline: bool = False
 
 
 PRESETS = {
@@ -53,6 +55,7 @@ PRESETS = {
         images=10_000,
         variants=_TORCH,
         peers=("onnxruntime-loop", "openvino-benchmark-app", "litert-benchmark"),
+        roofline=True,
     ),
     "gpu": Preset(
         rounds=9,
@@ -62,6 +65,7 @@ PRESETS = {
         peers=("onnxruntime-loop", "trtexec"),
         cuda_graphs=True,
         on_gpu=True,
+        roofline=True,
     ),
 }
 

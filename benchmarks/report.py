@@ -14,6 +14,7 @@ from .environment import hardware_line
 from .measured import HOST_BOUND, Cost, Measured
 from .plot import plot_latency
 from .results import Ratio, Result, Row
+from .roofline import COPY, Peak, Roofline
 from .scenarios import SCENARIOS
 from .statistics import queries_needed
 from .warmup import RULE
@@ -21,6 +22,7 @@ from .warmup import RULE
 COLUMNS = ("backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× ONNX Runtime", "verdict")
 ANSWER_COLUMNS = ("backend", "batch", "images", "accuracy", "95 %", "p", "same label", "max |Δ|")
 COST_COLUMNS = ("backend", "batch", "load ms", "first ms", "build s", "peak MB", "GPU MB", "file MB", "images/J")
+ROOFLINE_COLUMNS = ("backend", "batch", "of bound", "bound ms", "limited by", "computes in", "MMAC", "MB")
 SERVED_COLUMNS = ("backend", "batch", "queries/s", "p99 ms at that", "rates tried")
 
 
@@ -42,6 +44,11 @@ def cost_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 def served_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Return the highest rate of arrivals at which each row held the bound, of the scenario ``server``."""
     return [_served_cells(row, row.measured) for row in rows if row.measured and row.measured.served]
+
+
+def roofline_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return where each row stands under the machine's roof."""
+    return [_roofline_cells(row, row.roofline) for row in rows if row.roofline]
 
 
 def _answer_cells(row: Row, measured: Measured) -> tuple[str, ...]:
@@ -80,6 +87,19 @@ def _served_cells(row: Row, measured: Measured) -> tuple[str, ...]:
     return (row.name, str(row.batch), f"{rate or 0:,.0f}", f"{median(held):.3f}" if held else "–", str(tried))
 
 
+def _roofline_cells(row: Row, found: Roofline) -> tuple[str, ...]:
+    return (
+        row.name,
+        str(row.batch),
+        "–" if found.fraction is None else f"{found.fraction:.1%}{' (above)' if found.above else ''}",
+        "–" if found.bound_ms is None else f"{found.bound_ms:.4f}",
+        found.limited_by or "–",
+        " + ".join(found.macs),
+        f"{sum(found.macs.values()) / 1e6:,.1f}",
+        f"{found.bytes / 1e6:,.2f}",
+    )
+
+
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return the lines below the table: whose enqueue holds the GPU up, and what could not run, each reason once."""
     lines = [f"WRONG: {row.name}, batch {row.batch}: {row.why}" for row in rows if row.verdict == "wrong"]
@@ -87,7 +107,10 @@ def notes(rows: Sequence[Row]) -> list[str]:
     lines += [f"host-bound, enqueue above {HOST_BOUND} of compute: {'; '.join(bound)}"] if bound else []
     lines += _by_reason("not run here", [(row, row.reason) for row in rows if row.measured is None], rows)
     untold = [(row, row.measured.no_layers) for row in rows if row.measured and row.measured.no_layers]
-    return lines + _by_reason("no times of layers", untold, rows)
+    lines += _by_reason("no times of layers", untold, rows)
+    roofs = [(row, row.roofline) for row in rows if row.roofline]
+    lines += _by_reason("no bound", [(row, roof.reason) for row, roof in roofs if roof.reason], rows)
+    return lines + _by_reason("faster than its bound", [(row, roof.above) for row, roof in roofs if roof.above], rows)
 
 
 def outcomes(result: Result) -> list[str]:
@@ -184,6 +207,26 @@ def conditions(result: Result) -> list[str]:
         f"×: how many times as fast as {' and '.join(REFERENCES)}, median of the rounds' ratios and its bootstrap 95 % "
         "interval. Same label, max |Δ|: answers and logits beside the baseline's; p: McNemar's exact test of the two "
         "accuracies.",
+        *_peaks(result.peaks),
+    ]
+
+
+def _peaks(peaks: Sequence[Peak]) -> list[str]:
+    """Return the line that says what the rows' bounds rest on."""
+    if not peaks:
+        return []
+    told = []
+    for peak in peaks:
+        where = peak.device + ("" if peak.threads is None else f", threads {peak.threads}")
+        figure = peak.how
+        if peak.per_s is not None:
+            figure = f"{peak.per_s / 1e9:,.1f} G{'B' if peak.kind == COPY else 'MAC'}/s"
+            figure += f" ({peak.how}, best of n = {peak.repeats:,})"
+        told.append(f"{where}, {peak.kind}: {figure}")
+    return [
+        "Bound: the longer of multiply-adds / peak and bytes (weights, input, output) / bandwidth, multiply-adds of "
+        "the formats that the kernels compute in where the bundle tells them, else of the row's precision. Peaks of "
+        f"this machine: {'; '.join(told)}."
     ]
 
 
@@ -203,6 +246,7 @@ def to_markdown(result: Result, title: str) -> str:
         ("Arrivals at random, medians of the rounds' searches", SERVED_COLUMNS, served_cells(result.rows)),
         ("Answers", ANSWER_COLUMNS, answer_cells(result.rows)),
         ("Costs; a dash has its reason in result.json", COST_COLUMNS, cost_cells(result.rows)),
+        ("Under the roof of this machine", ROOFLINE_COLUMNS, roofline_cells(result.rows)),
         ("Medians by device events, the enqueue by the host", _DEVICE_COLUMNS, _device_cells(result.rows)),
     ):
         page += f"\n{said}:\n\n{markdown_table(columns, found)}" if found else ""

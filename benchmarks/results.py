@@ -11,8 +11,9 @@ from statistics import median
 from typing import Any
 
 from .measured import Measured
+from .roofline import Peak, Roofline
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 VERDICTS = ("baseline", "faster", "slower", "equal", "too noisy", "wrong", "not run", "not judged")
 
 
@@ -48,6 +49,7 @@ class Row:
         kind: ``backend``, or ``peer`` for another's way to measure, which never wins.
         verdict: one of ``VERDICTS``, against the run's baseline.
         why: what the verdict rests on, in a line.
+        roofline: where it stands under the machine's roof, if that was asked for.
     """
 
     backend: str
@@ -60,6 +62,7 @@ class Row:
     kind: str = "backend"
     verdict: str = "not judged"
     why: str = ""
+    roofline: Roofline | None = None
 
     @property
     def name(self) -> str:
@@ -145,6 +148,7 @@ class Result:
         beside: our figures beside the peers'.
         warnings: what of the machine's state makes these figures doubtful.
         model: name of what was measured, and its sha256.
+        peaks: what the machine can do at best, as far as the rows' rooflines want it.
     """
 
     settings: Mapping[str, Any]
@@ -156,6 +160,7 @@ class Result:
     beside: tuple[Beside, ...] = ()
     warnings: tuple[str, ...] = ()
     model: Mapping[str, str] = field(default_factory=dict)
+    peaks: tuple[Peak, ...] = ()
 
     def to_json(self, *, raw: bool = True) -> dict[str, Any]:
         """Return plain JSON values; without ``raw`` the single latencies and the wrong images' numbers are left out."""
@@ -164,6 +169,8 @@ class Result:
         data["rotation"]["larger_than_l3"] = self.rotation.larger_than_l3
         for row, found in zip(data["rows"], self.rows, strict=True):
             row["name"] = found.name
+            if found.roofline is not None:
+                row["roofline"]["above"] = found.roofline.above
             if found.measured is not None:
                 _add_derived(row["measured"], found.measured)
                 accuracy = row["measured"]["accuracy"]

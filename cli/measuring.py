@@ -116,6 +116,13 @@ def bench(
     layers: Annotated[
         bool, typer.Option("--layers", help="Also time each layer, where the backend tells: TensorRT, onnxruntime-cpu.")
     ] = False,
+    roofline: Annotated[
+        bool,
+        typer.Option(
+            "--roofline",
+            help="Measure what this machine can do at best, and say how near each row comes to its bound.",
+        ),
+    ] = False,
     output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("runs/bench"),
     as_json: Json = False,
     quiet: Quiet = False,
@@ -132,6 +139,7 @@ def bench(
         COLUMNS,
         COST_COLUMNS,
         LAYER_COLUMNS,
+        ROOFLINE_COLUMNS,
         SERVED_COLUMNS,
         answer_cells,
         cells,
@@ -140,6 +148,7 @@ def bench(
         layer_cells,
         notes,
         outcomes,
+        roofline_cells,
         served_cells,
     )
     from quillrt.benchmarks.running import Settings
@@ -157,6 +166,7 @@ def bench(
         images=images or effort.images,
         peers=peer or effort.peers,
         on_gpu=effort.on_gpu,
+        roofline=roofline or effort.roofline,
         preset=preset,
     )
     settings = Settings(
@@ -200,6 +210,7 @@ def bench(
         _print_wide("Arrivals at random", SERVED_COLUMNS, served_cells(result.rows))
         _print_wide("Answers", ANSWER_COLUMNS, answer_cells(result.rows))
         _print_wide("Costs", COST_COLUMNS, cost_cells(result.rows))
+        _print_wide("Under the roof of this machine", ROOFLINE_COLUMNS, roofline_cells(result.rows))
         for row in result.rows:
             if row.measured and row.measured.layers:
                 print_table(f"Layers of {row.name}, batch {row.batch}", LAYER_COLUMNS, layer_cells(row.measured))

@@ -129,7 +129,7 @@ def test_report_files(result, tmp_path):
     assert {path.name for path in paths.values()} == {"result.json", "result.md", "latency.png"}
 
     data = json.loads(paths["json"].read_text())
-    assert data["schema_version"] == 2
+    assert data["schema_version"] == 3
     assert data["rows"][1]["reason"] == "no NVIDIA GPU: none | at all"
     assert data["rows"][1]["measured"] is None
     measured = data["rows"][0]["measured"]

@@ -114,7 +114,7 @@ def test_other_machines_are_refused_unless_anyway(quillrt, results):
 
 
 def test_another_version_of_the_form_is_refused_unless_anyway(quillrt, results):
-    code, _, err = quillrt("compare", results("old"), results("new", schema_version=3))
+    code, _, err = quillrt("compare", results("old"), results("new", schema_version=2))
     assert code == 1
-    assert "schema_version 2, found 3" in err
-    assert quillrt("compare", results("old"), results("new", schema_version=3), "--anyway")[0] == 0
+    assert "schema_version 3, found 2" in err
+    assert quillrt("compare", results("old"), results("new", schema_version=2), "--anyway")[0] == 0
