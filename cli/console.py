@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +25,11 @@ def error_line(message: str) -> str:
     """Return the one line that stderr gets of an error; what a hostile file brings in does not steer the terminal."""
     line = " ".join(message.split())
     return f"quillrt: error: {''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in line)}"
+
+
+def shown(name: str) -> str:
+    """Return a file's name with escapes for what would steer the terminal or break the line; its bytes stay."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda c: c[0].encode("unicode_escape").decode(), name)
 
 
 def print_json(value: Any) -> None:

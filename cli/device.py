@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from quillrt.cli.console import note, phase_bars, print_json
+from quillrt.cli.console import note, phase_bars, print_json, shown
 from quillrt.cli.model_files import BundleFile
 from quillrt.cli.options import (
     Backend,
@@ -142,7 +142,7 @@ def run(
     for p in predictions:
         answers = "  ".join(f"{label} {share:.4f}" for label, share in p.top)
         doubt = p.doubt(min_confidence, reject=reject)
-        sys.stdout.write(f"{p.name}  {f'{doubt} ({answers})' if doubt else answers}\n")
+        sys.stdout.write(f"{shown(p.name)}  {f'{doubt} ({answers})' if doubt else answers}\n")
 
 
 def _prepared(paths: Iterable[Path], recipe: Preprocessing, way: str) -> Iterator[tuple[str, Prepared]]:

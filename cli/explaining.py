@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from quillrt.cli.console import note, print_json
+from quillrt.cli.console import note, print_json, shown
 from quillrt.cli.model_files import ModelFile, bundle_file
 from quillrt.cli.options import Backend, Config, Debug, Json, PrecisionName, Quiet, check_output, precision_of
 
@@ -65,5 +65,5 @@ def explain(
         )
         return
     answers = "  ".join(f"{label} {share:.4f}" for label, share in found.top)
-    typer.echo(f"{image}  {answers if found.is_character else f'no character ({answers})'}")
+    typer.echo(f"{shown(str(image))}  {answers if found.is_character else f'no character ({answers})'}")
     note(f"wrote {output}", quiet)

@@ -160,6 +160,15 @@ def test_a_file_name_that_is_no_text_is_still_answered(quadrants_bundle, picture
     assert done.stdout.endswith(b"/\xff/se.png  se %.4f\n" % BRIGHT)
 
 
+def test_a_file_name_neither_steers_the_terminal_nor_breaks_the_line(quillrt, quadrants_bundle, pictures):
+    hostile = (pictures / "se.png").rename(pictures / "\x1b[2Ja\nb.png")
+
+    _, out, _ = quillrt("run", "-q", quadrants_bundle, hostile)
+
+    assert out.endswith(f"/\\x1b[2Ja\\nb.png  se {BRIGHT:.4f}\n")
+    assert out.count("\n") == 1
+
+
 def bomb():
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
