@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .character_parts import Box, around
+
 _ANGLES = np.deg2rad(np.arange(-8, 8.01, 0.25))  # at which lines may run
 _SMALL = 0.5  # height of a part that is no character by itself: a dot, a bar
 _SPECK = 0.2  # longer side of a part that is a speck if it belongs to no character
@@ -40,7 +42,7 @@ class Mark:
     """
 
     parts: NDArray[np.int64]
-    box: tuple[int, int, int, int]
+    box: Box
     after_space: bool
     width: float
 
@@ -61,12 +63,12 @@ def find_lines(boxes: NDArray[np.int64], amounts: NDArray[np.int64]) -> list[lis
     is_writing = (heights <= _TALLEST * height) & (widths <= _WIDEST * height) & (widths < _FLAT * heights)
     groups = _characters(boxes, np.flatnonzero(is_writing), height)
     ink = np.array([amounts[group].sum() for group in groups])
-    whole = np.array([_around(boxes[group]) for group in groups]).reshape(-1, 4)
+    whole = np.array([around(boxes[group]) for group in groups]).reshape(-1, 4)
     longer = np.maximum(whole[:, 2] - whole[:, 0], whole[:, 3] - whole[:, 1])
     usual = np.median(ink[longer > _SMALL * height]) if (longer > _SMALL * height).any() else 0
     kept = np.flatnonzero((longer > _SPECK * height) & (ink > _LEAST_INK * usual))
     lines = [[groups[k] for k in kept[line]] for line in _rows(whole[kept], height)]
-    placed = [np.array([_around(boxes[group]) for group in line]) for line in lines]
+    placed = [np.array([around(boxes[group]) for group in line]) for line in lines]
     gaps = [whole[1:, 1] - np.maximum.accumulate(whole[:-1, 3]) for whole in placed]
     every = np.concatenate([np.zeros(0, np.int64), *gaps])
     usual = float(np.quantile(every, 0.25, method="lower")) if every.size else 0.0
@@ -75,12 +77,6 @@ def find_lines(boxes: NDArray[np.int64], amounts: NDArray[np.int64]) -> list[lis
         _marks(line, whole, [False, *(gap > space).tolist()], height)
         for line, whole, gap in zip(lines, placed, gaps, strict=True)
     ]
-
-
-def _around(boxes: NDArray[np.int64]) -> tuple[int, int, int, int]:
-    top, left = boxes[:, :2].min(axis=0).tolist()
-    bottom, right = boxes[:, 2:].max(axis=0).tolist()
-    return top, left, bottom, right
 
 
 def _height(boxes: NDArray[np.int64], amounts: NDArray[np.int64]) -> float:
@@ -103,7 +99,7 @@ def _characters(boxes: NDArray[np.int64], parts: NDArray[np.int64], height: floa
             whole = np.concatenate([whole, boxes[part][None]])
         else:
             groups[to].append(part)
-            whole[to] = _around(boxes[groups[to]])
+            whole[to] = around(boxes[groups[to]])
     return [np.array(group) for group in groups]
 
 
@@ -153,12 +149,20 @@ def _angle(middles: NDArray[np.float64], columns: NDArray[np.float64], height: f
     It is the one with the highest power of the histogram of levels, as in the projection profiles of W. Postl,
     "Detection of linear oblique structures and skew scan in digitized documents", 1986; of those alike the least.
     """
-    levels = middles[:, None] * np.cos(_ANGLES) - columns[:, None] * np.sin(_ANGLES)  # (n, angles)
-    places = np.sort(levels / height, axis=0)
-    apart = np.abs(places[:, None] - places[None])  # (n, n, angles)
-    power = np.maximum(1 - 2 * apart, 0).sum(axis=(0, 1))
+    levels = middles * np.cos(_ANGLES[:, None]) - columns * np.sin(_ANGLES[:, None])  # (angles, n)
+    power = np.array([_power(places) for places in np.sort(levels / height)])
     best = np.flatnonzero(power > 0.98 * power.max())
     return float(_ANGLES[best[np.abs(_ANGLES[best]).argmin()]])
+
+
+def _power(places: NDArray[np.float64]) -> float:
+    """Return the sum of 1 - 2 * distance over all pairs of places, ascending, that are less than a half apart."""
+    up_to = np.concatenate([[0], places.cumsum()])
+    ends = places.searchsorted(places + 0.5)
+    begins = np.arange(1, len(places) + 1)
+    number = ends - begins  # of the further places near to each
+    apart = up_to[ends] - up_to[begins] - number * places
+    return float(len(places) + 2 * (number - 2 * apart).sum())  # each pair twice, and each place with itself
 
 
 def _marks(line: list[NDArray[np.int64]], whole: NDArray[np.int64], spaces: list[bool], height: float) -> list[Mark]:

@@ -1,7 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from quillrt.runtime.text_lines import find_lines
+from quillrt.runtime.text_lines import _power, find_lines
 
 
 def lines_of(boxes, amounts=None):
@@ -38,6 +42,25 @@ def test_lines_may_run_aslant_and_up_and_down(degrees):
     assert [[order[part] for (part,) in line] for line in found] == [
         list(range(14 * line, 14 * line + 14)) for line in range(4)
     ]
+
+
+def test_a_page_of_two_thousand_characters_takes_little_memory():
+    boxes = [box(70 * line, 40 * place) for line in range(40) for place in range(50)]
+    tracemalloc.start()
+    lines = lines_of(boxes)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert [len(line) for line in lines] == [50] * 40
+    assert most < 20 * 2**20
+
+
+@given(st.lists(st.floats(-50, 50), min_size=1, max_size=30))
+def test_the_power_of_a_direction_is_that_of_all_pairs(places):
+    places = np.sort(places)
+    apart = np.abs(places[:, None] - places)
+
+    assert _power(places) == pytest.approx(np.maximum(1 - 2 * apart, 0).sum(), abs=1e-9)
 
 
 def test_characters_of_several_strokes_stay_together():
