@@ -30,17 +30,16 @@ def explain(
 ) -> None:
     """Draw how a photograph becomes what the network sees, stage by stage, and what the network makes of it."""
     from quillrt.runtime.bundle import Bundle
-    from quillrt.runtime.channels import channels
+    from quillrt.runtime.channels import open_channels
     from quillrt.runtime.explanation import explain as draw
     from quillrt.runtime.files import written_whole
-    from quillrt.runtime.images import open_image
     from quillrt.runtime.photo import LONGEST, look
     from quillrt.runtime.predict import predict_prepared
     from quillrt.runtime.prepare import PHOTO, Prepared, fit_photo
     from quillrt.runtime.select import open_fitting
 
     check_output(output, ".png")
-    original = channels(open_image(image, longest=LONGEST))
+    original = open_channels(image, str(image), LONGEST)
     bundle = Bundle.open(model.path)
     session, _, _ = open_fitting(bundle, backend, precision_of(precision))
     photo = look(original)

@@ -42,9 +42,9 @@ def read(
     """Read a page: prints its lines, spaces at wide gaps and ? for what is not read."""
     from quillrt.runtime.annotation import annotate as draw
     from quillrt.runtime.bundle import Bundle
-    from quillrt.runtime.channels import channels
+    from quillrt.runtime.channels import open_channels
     from quillrt.runtime.files import bounded, written_whole
-    from quillrt.runtime.images import MOST_BYTES, open_image
+    from quillrt.runtime.images import MOST_BYTES
     from quillrt.runtime.reading import LONGEST, read_page
     from quillrt.runtime.select import open_fitting
     from quillrt.runtime.session import SessionOptions
@@ -53,7 +53,7 @@ def read(
         check_output(annotate, ".png")
     is_stdin = str(page) == "-"
     source, name = (bounded(sys.stdin.buffer, MOST_BYTES, "stdin"), "stdin") if is_stdin else (page, str(page))
-    image = channels(open_image(source, name, longest=LONGEST))
+    image = open_channels(source, name, LONGEST)
     bundle = Bundle.open(model.path)
     session, entry, chosen = open_fitting(bundle, backend, precision_of(precision), SessionOptions(threads))
     with session:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
+
+from .images import check_pixels, damage_refused, open_image
 
 _VISIBLE = 128  # opacity from which a pixel is seen
 _SEEN_THROUGH = 0.2  # share of the image from which on it is ink on nothing, not paper with a hole
 _DARKEST = 0.05  # quantile of what is seen that tells whether there is dark ink in it
+
+
+def open_channels(source: Path | bytes, name: str, longest: int) -> Image.Image:
+    """Return the image in mode L or RGB; arguments and errors as of ``images.open_image``."""
+    image = open_image(source, name, longest=longest)
+    with damage_refused(name):
+        return channels(image)
 
 
 def channels(image: Image.Image) -> Image.Image:
@@ -15,16 +26,23 @@ def channels(image: Image.Image) -> Image.Image:
 
     Levels of more than 8 bits are scaled from their darkest to their lightest. What is transparent becomes white, or
     black where all that is seen is light, as white ink on nothing.
+
+    Raises:
+        ImageError: as for ``images.turned``.
+        Exception: Pillow cannot convert it; see ``images.damage_refused``.
     """
-    if image.mode[0] in "IF":
+    check_pixels(image)
+    if image.mode[0] == "I":
         levels = np.asarray(image).astype(np.float32)
-        finite = np.isfinite(levels)
-        darkest, lightest = (levels[finite].min(), levels[finite].max()) if finite.any() else (0, 0)
-        share = np.clip(np.nan_to_num((levels - darkest) / max(lightest - darkest, 1e-6)), 0, 1)
-        return Image.fromarray(np.rint(255 * share).astype(np.uint8))
+        levels -= levels.min()
+        levels /= max(float(levels.max()), 1)
+        levels *= 255  # in place: there may be many
+        return Image.fromarray(np.rint(levels, out=levels).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, _behind(image)), image).convert("RGB")
+        ground = Image.new("RGB", image.size, _behind(image))
+        ground.paste(image, mask=image)
+        return ground
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
 
 

@@ -133,7 +133,7 @@ def turned(image: Image.Image) -> Image.Image:
         ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white, or L*a*b*.
         Exception: Pillow cannot decode it; see ``damage_refused``.
     """
-    _check_pixels(image)
+    check_pixels(image)
     image.load()
     return image if _turn(image) is None else ImageOps.exif_transpose(image)  # which a second time changes nothing
 
@@ -147,7 +147,7 @@ def grey(image: Image.Image) -> NDArray[np.uint8]:
         ImageError: it has no pixels, or they are of floating point, for which nobody knows what is white, or L*a*b*.
         Exception: Pillow cannot decode it; see ``damage_refused``.
     """
-    _check_pixels(image)
+    check_pixels(image)
     image.load()  # a TIFF is turned by that, and may be of another size after it
     levels = np.empty((image.height, image.width), np.uint8)
     rows = max(1, _PIXELS_AT_ONCE // max(1, image.width))
@@ -158,7 +158,12 @@ def grey(image: Image.Image) -> NDArray[np.uint8]:
     return levels if turn is None else np.asarray(Image.fromarray(levels).transpose(turn))
 
 
-def _check_pixels(image: Image.Image) -> None:
+def check_pixels(image: Image.Image) -> None:
+    """Raise unless the image's pixels can be read as ink.
+
+    Raises:
+        ImageError: it has none, or they are of floating point, for which nobody knows what is white, or L*a*b*.
+    """
     if 0 in image.size:
         raise ImageError(f"expected an image with pixels, found one of {image.width} x {image.height}")
     if image.mode == "F":

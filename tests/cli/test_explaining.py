@@ -53,3 +53,17 @@ def test_what_cannot_be_written_or_read_is_told_before(quillrt, photograph, tmp_
     assert code == 1
     assert "expected an image file" in err
     assert not (tmp_path / "stages.png").exists()
+
+
+def test_what_pillow_fails_on_is_told_in_one_line(quillrt, photograph, tmp_path, monkeypatch):
+    def broken(image):
+        raise SyntaxError("broken palette")
+
+    monkeypatch.setattr("quillrt.runtime.channels.channels", broken)
+
+    code, out, err = quillrt("explain", photograph, "-o", tmp_path / "stages.png")
+
+    assert (code, out) == (1, "")
+    assert (
+        err == f"quillrt: error: expected a whole image, but {photograph} is damaged: broken palette; copy it again\n"
+    )

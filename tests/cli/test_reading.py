@@ -64,3 +64,15 @@ def test_a_blank_page_and_touching_characters_are_told_on_stderr(quillrt, tmp_pa
 
 def test_what_is_unsure_is_not_read(quillrt, page):
     assert quillrt("read", page, "--min-confidence", 1)[1] == "?? ?\n"
+
+
+def test_what_pillow_fails_on_is_told_in_one_line(quillrt, page, monkeypatch):
+    def broken(image):
+        raise SyntaxError("broken palette")
+
+    monkeypatch.setattr("quillrt.runtime.channels.channels", broken)
+
+    code, out, err = quillrt("read", page)
+
+    assert (code, out) == (1, "")
+    assert err == f"quillrt: error: expected a whole image, but {page} is damaged: broken palette; copy it again\n"

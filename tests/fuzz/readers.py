@@ -32,6 +32,7 @@ from quillrt.runtime.images import read_image
 from quillrt.runtime.manifest import Manifest, read_manifest
 from quillrt.runtime.onnx_bytes import check_self_contained
 from quillrt.runtime.precision import Precision
+from quillrt.runtime.prepare import PHOTO, prepare_file
 from quillrt.runtime.preprocessing import Preprocessing
 from quillrt.runtime.spec import character_spec
 
@@ -366,6 +367,7 @@ READERS = {
     "bundle": Reader(read_bundle, bundles),
     "manifest": Reader(lambda data: _look_at(read_manifest(data)), manifests),
     "image": Reader(read_image, images),
+    "photograph": Reader(lambda data: prepare_file(data, SPEC.preprocessing, PHOTO), images),
     "table": Reader(read_table, tables),
     "cache": Reader(_imported(".cache"), caches),
     "flatbuffers": Reader(_imported(".flatbuffers"), flatbuffers),
