@@ -102,23 +102,15 @@ class Photo:
 
     Attributes:
         mix: of its channels.
-        factor: how many times as large the image is as ``whole``.
+        box: of the character in the image's own pixels, about; ``None`` where there is none.
         whole: the whole of it, smaller if it is large.
         close: the character's surroundings, looked at closely; ``whole`` for a crop.
     """
 
     mix: InkMix
-    factor: int
+    box: Box | None
     whole: View
     close: View
-
-    @property
-    def box(self) -> Box | None:
-        """That of the character in the image's own pixels, about; ``None`` where there is none."""
-        if self.whole.parts is None:
-            return None
-        top, left, bottom, right = (self.factor * edge for edge in self.whole.parts.box)
-        return top, left, bottom, right
 
     @property
     def trouble(self) -> str:
@@ -162,10 +154,11 @@ def look(image: Image.Image) -> Photo:
     is_crop = max(image.size) <= _CROP
     calm = min(grey.shape) > CROP
     whole = _view(grey, stroke_window(grey), is_crop=is_crop, calm=calm, mend=is_crop)
-    if is_crop or whole.parts is None:
-        return Photo(mix, factor, whole, whole)
+    if whole.parts is None:
+        return Photo(mix, None, whole, whole)
     top, left, bottom, right = (factor * edge for edge in whole.parts.box)
-    return Photo(mix, factor, whole, _look_closely(image, mix, (top, left, bottom, right)))
+    box = top, left, min(bottom, image.height), min(right, image.width)
+    return Photo(mix, box, whole, whole if is_crop else _look_closely(image, mix, box))
 
 
 def _look_closely(image: Image.Image, mix: InkMix, box: Box) -> View:

@@ -89,6 +89,18 @@ def test_blank_paper_has_no_character(sheet, size):
     assert not found.close.character().any()
 
 
+def test_the_box_of_a_large_photograph_ends_where_that_does():
+    size = (1999, 1501)  # no multiple of the factor by which it is reduced
+    pixels = np.full(size, 230, np.uint8)
+    pixels[-900:, -500:-480] = pixels[-500:-480, -500:] = 30  # ink up to the edge
+
+    top, left, bottom, right = look(Image.fromarray(pixels)).box
+
+    assert (bottom, right) == size
+    assert 0 < size[0] - 900 - top < 10
+    assert abs(size[1] - 500 - left) < 10
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["L", "RGB"]), st.integers(0, 3), st.integers(0, 99))
 def test_any_image_can_be_looked_at(height, width, mode, kind, seed):
@@ -106,5 +118,5 @@ def test_any_image_can_be_looked_at(height, width, mode, kind, seed):
     assert found.close.character().ndim == 2
     if found.box is not None:
         top, left, bottom, right = found.box
-        assert 0 <= top < bottom
-        assert 0 <= left < right
+        assert 0 <= top < bottom <= height
+        assert 0 <= left < right <= width
