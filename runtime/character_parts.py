@@ -59,13 +59,21 @@ def find_character(ink: NDArray[np.uint8], *, is_crop: bool, expected: Box | Non
         is_crop: the character may fill the image.
         expected: where it is.
     """
+    found = find_parts(ink)
+    if found is None:
+        return None
+    levels, components, amounts = found
+    weights = amounts * _likelihoods(components, is_crop=is_crop, expected=expected)
+    return Parts(components, amounts > 0, _joined(components.boxes, amounts, int(weights.argmax())), levels)
+
+
+def find_parts(ink: NDArray[np.uint8]) -> tuple[InkLevels, Components, NDArray[np.int64]] | None:
+    """Return the levels of ``ink``, uint8 (H, W), its parts and how much strong ink each has, ``None`` without any."""
     levels = find_levels(ink)
     if levels is None:
         return None
     components = find_components(ink > levels.weak)
-    amounts = components.sums(np.where(ink > levels.strong, ink, 0))
-    weights = amounts * _likelihoods(components, is_crop=is_crop, expected=expected)
-    return Parts(components, amounts > 0, _joined(components.boxes, amounts, int(weights.argmax())), levels)
+    return levels, components, components.sums(np.where(ink > levels.strong, ink, 0))
 
 
 def _likelihoods(components: Components, *, is_crop: bool, expected: Box | None) -> NDArray[np.float64]:

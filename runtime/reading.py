@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .background import CROP, flatten, stroke_window
-from .character_parts import Box
-from .components import find_components
+from .character_parts import Box, find_parts
 from .confidence import Confidence
 from .ink_contrast import find_mix
-from .ink_levels import find_levels
 from .photo import ink_alone
 from .predict import Prediction, predict_prepared
 from .prepare import PHOTO, Prepared
@@ -117,11 +115,10 @@ def _find(image: Image.Image, recipe: Preprocessing) -> tuple[list[list[Mark]], 
     """Return the marks of each line, and all of them fitted, uint8 (height, width) each."""
     grey = find_mix(image).grey(image)
     ink = take_lines_off(flatten(grey, stroke_window(grey), calm=min(grey.shape) > CROP), mend=True).ink
-    levels = find_levels(ink)
-    if levels is None:
+    found = find_parts(ink)
+    if found is None:
         return [], []
-    components = find_components(ink > levels.weak)
-    amounts = components.sums(np.where(ink > levels.strong, ink, 0))
+    levels, components, amounts = found
     strong = np.flatnonzero(amounts > 0)
     lines = find_lines(components.boxes[strong], amounts[strong])
     marks = [mark for line in lines for mark in line]
