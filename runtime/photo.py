@@ -72,22 +72,25 @@ class View:
         if self.parts is None:
             return np.zeros((1, 1), np.uint8)
         strokes = self.parts.components.mask(self.parts.chosen)
-        return ink_alone(self.unruled, strokes, self.parts.box, self.parts.levels.ground)
+        return ink_alone(self.unruled, strokes, True, self.parts.box, self.parts.levels.ground)
 
 
-def ink_alone(ink: NDArray[np.uint8], strokes: NDArray[np.bool_], box: Box, ground: int) -> NDArray[np.uint8]:
-    """Return the ink of ``strokes`` in ``box`` and of their grey edges, their core 255, uint8 (h, w).
+def ink_alone(
+    ink: NDArray[np.uint8], owners: NDArray[np.int32] | NDArray[np.bool_], owner: int, box: Box, ground: int
+) -> NDArray[np.uint8]:
+    """Return the ink of one owner's strokes and of their grey edges, the strokes' core 255, uint8 (h, w).
 
     Args:
         ink: of the whole image, light on black, uint8 (H, W).
-        strokes: which of it, (H, W).
-        box: theirs.
+        owners: whose stroke each pixel is of, (H, W).
+        owner: the one.
+        box: of its strokes.
         ground: up to this ink it is paper.
     """
     top, left, bottom, right = box
     edge = max(1, round(max(bottom - top, right - left) / _EDGE))
     rows, columns = slice(max(0, top - edge), bottom + edge), slice(max(0, left - edge), right + edge)
-    ink, strokes = ink[rows, columns], strokes[rows, columns]
+    ink, strokes = ink[rows, columns], owners[rows, columns] == owner
     paper = _PAPER * ground
     full = max(float(np.quantile(ink[strokes], _FULL)), paper + 8)
     stretched = np.clip((ink - np.float32(paper)) * np.float32(255 / (full - paper)), 0, 255).astype(np.uint8)

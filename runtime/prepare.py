@@ -65,7 +65,7 @@ def prepare(image: Image.Image, recipe: Preprocessing, way: str = AUTO) -> Prepa
     """Prepare one image.
 
     Args:
-        image: of any mode and size.
+        image: of any size, and of any mode that ``images.check_pixels`` lets pass.
         recipe: the model's.
         way: ``as-is`` turns and fits what is white on black or the other way round, and roughly cropped; ``photo``
             finds the one character of a photograph, on whatever paper in whatever light; ``auto`` leaves to ``as-is``
@@ -73,6 +73,7 @@ def prepare(image: Image.Image, recipe: Preprocessing, way: str = AUTO) -> Prepa
 
     Raises:
         ConfigError: there is no such way.
+        ImageError: the image's pixels cannot be read as ink.
     """
     check_way(way)
     begun = begin(image, recipe, way)

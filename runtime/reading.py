@@ -126,5 +126,5 @@ def _find(image: Image.Image, recipe: Preprocessing) -> tuple[list[list[Mark]], 
     for number, mark in enumerate(marks, 1):
         numbers[strong[mark.parts]] = number
     painted = components.painted(numbers)
-    alone = (ink_alone(ink, painted == number, mark.box, levels.ground) for number, mark in enumerate(marks, 1))
+    alone = (ink_alone(ink, painted, number, mark.box, levels.ground) for number, mark in enumerate(marks, 1))
     return lines, [fit_ink(usual_strokes(each), recipe) for each in alone]

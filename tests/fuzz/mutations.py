@@ -165,6 +165,7 @@ MUTATIONS: dict[str, Mutation] = {
     "bundle": in_bundle,
     "manifest": in_json,
     "image": in_image,
+    "photograph": in_image,
     "table": in_json,
     "result": in_json,
     "checkpoint": in_safetensors,
