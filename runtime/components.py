@@ -18,7 +18,6 @@ class Components:
     Attributes:
         shape: of the mask, H and W.
         boxes: int64 (K, 4), the first row and column, and the row and column behind the last.
-        areas: int64 (K,), pixels.
         starts: int64 (R,), each run's first pixel, counted along rows of W + 1 pixels.
         stops: int64 (R,), the pixel behind its last, counted so too: it may be the one that a row has too many.
         labels: int64 (R,), the part it belongs to.
@@ -26,13 +25,12 @@ class Components:
 
     shape: tuple[int, int]
     boxes: NDArray[np.int64]
-    areas: NDArray[np.int64]
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.areas)
+        return len(self.boxes)
 
     def sums(self, levels: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Return the sum of ``levels`` (H, W) over each part, int64 (K,)."""
@@ -84,8 +82,7 @@ def find_components(mask: NDArray[np.bool_]) -> Components:
     np.minimum.at(boxes[:, 1], labels, left)
     np.maximum.at(boxes[:, 2], labels, rows + 1)
     np.maximum.at(boxes[:, 3], labels, right)
-    areas = np.bincount(labels, stops - starts, count).astype(np.int64)
-    return Components((height, width), boxes, areas, starts, stops, labels)
+    return Components((height, width), boxes, starts, stops, labels)
 
 
 def _roots(count: int, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
