@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import SpecError
+from .texture import FIGURES, figures
 from .typed import NUMBER, checked, only
+
+SIGNS = ("energy", "lowest", *FIGURES)  # of a character: energy and lowest of the logits, and how the image looks
+ENERGY_ALONE: Mapping[str, float] = {"energy": 1.0}
+_MOST_WEIGHT = 1e6
 
 
 @dataclass(frozen=True)
@@ -21,21 +26,26 @@ class Confidence:
     Attributes:
         temperature: logits are divided by it before the softmax (Guo, Pleiss, Sun, Weinberger, "On Calibration of
             Modern Neural Networks", ICML 2017).
-        least_energy: an image whose ``energy`` is below it, or that is blank, is taken for no character; ``None`` takes
-            every image for one.
+        least_energy: an image whose ``evidence`` is below it, or that is blank, is taken for no character; ``None``
+            takes every image for one.
         measured: on how many images both were found, and what share of characters and of other images is taken for
             characters by them.
+        weights: how much each of ``SIGNS`` counts as evidence; older bundles know the energy alone.
     """
 
     temperature: float = 1.0
     least_energy: float | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(ENERGY_ALONE))
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < math.inf):
             raise SpecError(f"the temperature must be positive and finite, but is {self.temperature}")
         if self.least_energy is not None and not math.isfinite(self.least_energy):
             raise SpecError(f"the least energy must be finite, but is {self.least_energy}")
+        for name, weight in self.weights.items():
+            if not abs(weight) <= _MOST_WEIGHT:  # NaN too
+                raise SpecError(f"the weight of {name} must be {_MOST_WEIGHT:g} at most, but is {weight}")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Confidence:
@@ -49,6 +59,8 @@ class Confidence:
         for name in ("temperature", "least_energy"):
             if data.get(name) is not None or (name == "temperature" and name in data):
                 checked(data[name], NUMBER, f"the {name}")
+        for name, weight in only(data.get("weights", ENERGY_ALONE), SIGNS, "the table of weights").items():
+            checked(weight, NUMBER, f"the weight of {name}")
         _check_measured(checked(data.get("measured", {}), dict, "what was measured of confidence"))
         return cls(**data)
 
@@ -60,7 +72,7 @@ class Confidence:
         """Return whether each image, fitted uint8 (N, H, W) with logits (N, K), is taken for a character, (N,)."""
         if self.least_energy is None:
             return np.ones(len(logits), bool)
-        return evidence(logits, fitted) >= self.least_energy
+        return evidence(logits, fitted, self.weights) >= self.least_energy
 
 
 AS_IT_IS = Confidence()
@@ -89,9 +101,29 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     return result
 
 
-def evidence(logits: NDArray[np.float32], fitted: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the ``energy`` of each image, (N,), minus infinity where there is nothing on it."""
-    return np.where(fitted.any(axis=(1, 2)), energy(logits), -np.inf)
+def evidence(
+    logits: NDArray[np.float32], fitted: NDArray[np.uint8], weights: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Return how much speaks for a character on each image, (N,), minus infinity where there is nothing on it.
+
+    It is the sum of its signs by their ``weights``.
+
+    Args:
+        logits: (N, K).
+        fitted: uint8 (N, H, W).
+        weights: by names out of ``SIGNS``.
+    """
+    seen = signs(logits, fitted, weights)
+    found = sum((weight * seen[name] for name, weight in weights.items()), np.zeros(len(logits)))
+    return np.where(fitted.any(axis=(1, 2)), found, -np.inf)
+
+
+def signs(
+    logits: NDArray[np.float32], fitted: NDArray[np.uint8], names: Collection[str] = SIGNS
+) -> dict[str, NDArray[np.float64]]:
+    """Return ``SIGNS``, those of ``names`` at least, of images uint8 (N, H, W) and their logits (N, K), each (N,)."""
+    seen = {"energy": energy(logits), "lowest": logits.min(axis=-1).astype(np.float64)}
+    return seen if seen.keys() >= set(names) else seen | figures(fitted)
 
 
 def energy(logits: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -3,9 +3,18 @@ import pytest
 import scipy.optimize
 import scipy.special
 
-from quillrt.compile.confidence import MOST_LOST, best_temperature, confidence_of, cross_entropy, fit_confidence
+from quillrt.compile import confidence as module
+from quillrt.compile.confidence import (
+    MOST_LOST,
+    Seen,
+    best_temperature,
+    best_weights,
+    confidence_of,
+    cross_entropy,
+    fit_confidence,
+)
 from quillrt.compile.source import load_source
-from quillrt.runtime.confidence import energy
+from quillrt.runtime.confidence import ENERGY_ALONE, SIGNS, energy
 from quillrt.runtime.pretrained import find
 from quillrt.train.datasets import load_dataset_for
 
@@ -36,11 +45,40 @@ def test_cross_entropy_is_that_of_the_right_labels_probability():
     assert cross_entropy(logits, np.array([1, 0]), 1.0) == pytest.approx(wanted)
 
 
-def test_the_threshold_turns_away_few_characters_at_most_and_measures_what_passes(answers):
-    logits, labels = answers
-    middle = float(np.median(energy(logits)))
-    others = {"buildings": np.full(50, -100.0), "noise": np.array([middle, -np.inf, 1e3, -np.inf])}
-    found = fit_confidence(logits, labels, others)
+@pytest.fixture
+def characters(answers):
+    """Those answers to rings of many sizes and widths: all of one part with one hole."""
+    return Seen(rings(len(answers[1]), np.random.default_rng(1)), answers[0])
+
+
+def rings(count, random):
+    rows, columns = np.mgrid[:28, :28] - 13.5
+    away = np.hypot(rows, columns)
+    radius, half = random.uniform(5, 9, (count, 1, 1)), random.uniform(1, 2, (count, 1, 1))
+    return (255 * np.clip(half + 0.5 - abs(away - radius), 0, 1)).astype(np.uint8)
+
+
+def grain(count, random):
+    """Noise with no fewer grey levels where there is ink than a ring has."""
+    return random.integers(0, 256, (count, 28, 28)).astype(np.uint8)
+
+
+def with_evidence(characters, *amounts):
+    """One of ``characters`` again and again, with logits that lift its energy to each of ``amounts``."""
+    logits = np.repeat(np.asarray(amounts, np.float32)[:, None], 10, axis=1) - np.float32(np.log(10))
+    return Seen(np.repeat(characters.fitted[:1], len(amounts), axis=0), logits)
+
+
+def by_energy(monkeypatch):
+    monkeypatch.setattr(module, "best_weights", lambda characters, strangers: ENERGY_ALONE)
+
+
+def test_the_threshold_turns_away_few_characters_at_most_and_measures_what_passes(answers, characters, monkeypatch):
+    by_energy(monkeypatch)
+    energies = energy(characters.logits)
+    noise = with_evidence(characters, float(np.median(energies)), -50, 1e3, -50)
+    others = {"buildings": with_evidence(characters, *[-100] * 50), "noise": noise}
+    found = fit_confidence(characters, answers[1], others)
     measured = found.measured
     assert 0 <= measured["characters_turned_away"]["share"] <= MOST_LOST
     assert measured["taken_for_characters"]["buildings"]["share"] == 0
@@ -48,15 +86,62 @@ def test_the_threshold_turns_away_few_characters_at_most_and_measures_what_passe
     assert measured["taken_for_characters"]["noise"]["n"] == 4
     assert [each["fitted_on"] for each in measured["taken_for_characters"].values()] == [True, False]
     # Buildings are told apart by the lowest energy of all already: no character need be turned away.
-    assert found.least_energy == energy(logits).min()
+    assert found.least_energy == energies.min()
 
-    near = fit_confidence(logits, labels, {**others, "buildings": np.full(50, np.quantile(energy(logits), 0.001))})
-    assert 0.001 <= near.measured["characters_turned_away"]["share"] <= 0.0015
+    near = with_evidence(characters, *[np.quantile(energies, 0.001)] * 50)
+    found = fit_confidence(characters, answers[1], {**others, "buildings": near})
+    assert 0.001 <= found.measured["characters_turned_away"]["share"] <= 0.0015
 
 
-def test_without_negatives_there_is_a_temperature_alone(answers):
-    found = fit_confidence(*answers, {})
+def test_where_the_logits_tell_nothing_the_look_of_an_image_does(answers, characters, monkeypatch):
+    """Strangers whose logits are those of characters: half of them rings that the energy has to let pass as well."""
+    random = np.random.default_rng(2)
+    logits, labels = answers
+    others = {
+        "buildings": Seen(grain(300, random), logits[:300]),
+        "noise": Seen(grain(200, random) // 2 * 2, logits[300:500]),
+        "rings": Seen(rings(200, random), logits[500:700]),
+    }
+
+    found = fit_confidence(characters, labels, others)
+
+    shares = {name: each["share"] for name, each in found.measured["taken_for_characters"].items()}
+    assert shares["buildings"] == shares["noise"] == 0
+    assert shares["rings"] > 0.98
+    assert found.measured["characters_turned_away"]["share"] <= MOST_LOST
+    taken = found.are_characters(logits, characters.fitted)
+    assert 1 - taken.mean() == pytest.approx(found.measured["characters_turned_away"]["share"])
+    by_energy(monkeypatch)
+    alone = fit_confidence(characters, labels, others).measured["taken_for_characters"]
+    assert alone["buildings"]["share"] > 0.98
+
+
+def test_where_no_stranger_shows_anything_the_energy_stands_alone(characters):
+    blank = Seen(np.zeros_like(characters.fitted[:50]), characters.logits[:50])
+    assert best_weights(characters, blank) == ENERGY_ALONE
+
+
+def test_strangers_that_a_network_is_sure_of_are_told_by_that(answers, characters):
+    louder = Seen(characters.fitted[:500], characters.logits[:500] + 200)
+    found = fit_confidence(characters, answers[1], {"buildings": louder})
+    assert found.weights["energy"] < 0
+    assert found.measured["taken_for_characters"]["buildings"]["share"] == 0
+
+
+def test_a_sign_that_is_the_same_for_all_characters_does_no_harm(characters):
+    squares = np.zeros_like(characters.fitted)
+    squares[:, 8:20, 8:20] = 255
+    found = best_weights(
+        Seen(squares, characters.logits), Seen(grain(100, np.random.default_rng(3)), characters.logits[:100] - 3)
+    )
+    assert found.keys() == set(SIGNS)
+    assert max(map(abs, found.values())) < 1e5
+
+
+def test_without_negatives_there_is_a_temperature_alone(answers, characters):
+    found = fit_confidence(characters, answers[1], {})
     assert found.least_energy is None
+    assert found.weights == ENERGY_ALONE
     assert found.temperature > 2
 
 
@@ -66,5 +151,6 @@ def test_a_real_model_tells_buildings_from_digits_better_than_chance():
     found = confidence_of(source, splits.validation).measured
     shares = {name: each["share"] for name, each in found["taken_for_characters"].items()}
     assert shares["blank"] == 0
-    assert shares["flowers"] < 0.5 < 1 - found["characters_turned_away"]["share"]
+    assert shares["noise"] < 0.01
+    assert shares["flowers"] < 0.2 < 1 - found["characters_turned_away"]["share"]
     assert found["cross_entropy"]["after"] <= found["cross_entropy"]["before"]

@@ -65,6 +65,7 @@ _CONFIDENCE = Confidence(
         "characters_turned_away": {"share": 0.1, "n": 9},
         "taken_for_characters": {"noise": {"share": 0.5, "n": 4}},
     },
+    {"energy": 2.5, "lowest": 0.5, "parts": -0.5, "smooth": 7.0, "thick": -9.0},
 )
 _REPORT = {"nodes": {"model.onnx": [{"name": "c", "op_type": "Conv", "quantized": True, "reason": "it can"}]}}
 _GPU = Gpu("Orin", "8.7", "12.6", 8 << 30)

@@ -8,15 +8,20 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from quillrt.compile.verify import verify
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.images import grey
 from quillrt.runtime.precision import Precision
+from quillrt.runtime.predict import run_images
+from quillrt.runtime.preprocessing import fit_image
 from quillrt.runtime.pretrained import FOLDER, find, names
 from quillrt.runtime.pretrained_facts import facts
 from quillrt.runtime.select import open_fitting
 from quillrt.train.checkpoint import load_checkpoint
 from quillrt.train.datasets import load_dataset_for
+from quillrt.train.negatives import negatives
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,6 +92,35 @@ def test_the_card_names_files_that_are_there_and_the_seed(name):
     assert set(FILE.findall(card)) >= {f"{name}.safetensors", f"{name}.quill", f"{name}.toml"}
     assert [file for file in FILE.findall(card) if not (FOLDER / file).is_file()] == []
     assert re.search(rf"\bseed {seed}\b", card)
+
+
+@every_model
+def test_it_turns_away_what_is_no_character_as_its_bundle_says(name):
+    """And nearly all crops of a photograph that nothing was found on."""
+    pytest.importorskip("sklearn")
+    bundle = Bundle.open(find(name, ".quill"))
+    confidence, recipe = bundle.manifest.confidence, bundle.manifest.model.preprocessing
+    with open_fitting(bundle, "onnxruntime-cpu", Precision.FP32)[0] as session:
+
+        def taken(images):
+            return confidence.are_characters(run_images(session, images), images).mean()
+
+        claimed = {kind: each["share"] for kind, each in confidence.measured["taken_for_characters"].items()}
+        assert {kind: taken(images) for kind, images in negatives(recipe).items()} == pytest.approx(claimed, abs=0.003)
+        assert max(claimed.values()) < 0.1
+        assert taken(crops_of_a_portrait(recipe)) < 0.15
+
+
+def crops_of_a_portrait(recipe):
+    cbook = pytest.importorskip("matplotlib.cbook")
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        portrait = grey(Image.open(file))
+    random = np.random.default_rng(5)
+    found = []
+    for side in np.exp(random.uniform(np.log(24), np.log(300), 300)).astype(int):
+        top, left = (int(random.integers(0, size - side)) for size in portrait.shape)
+        found.append(fit_image(portrait[top : top + side, left : left + side], recipe))
+    return np.stack(found)
 
 
 @every_model

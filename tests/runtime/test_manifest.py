@@ -32,7 +32,7 @@ MANIFEST = Manifest(
         ),
         Entry("report.json", "report", "3" * 64, 0),
     ),
-    confidence=Confidence(0.5, 2.25, {"n": 9}),
+    confidence=Confidence(0.5, 2.25, {"n": 9}, {"energy": 2.5, "thick": -9.0}),
 )
 JSON = json.loads(json.dumps(MANIFEST.to_json()))
 
@@ -111,6 +111,15 @@ def test_a_malformed_entry_is_refused(change, message):
         ({"confidence": {"temperature": "1"}}, "the temperature is '1'"),
         ({"confidence": {"temperature": None}}, "the temperature is None"),
         ({"confidence": {"least_energy": True}}, "the least_energy is True"),
+        ({"confidence": {"weights": [1.0]}}, r"the table of weights is \[1.0\]"),
+        ({"confidence": {"weights": None}}, "the table of weights is None"),
+        ({"confidence": {"weights": {"colour": 1.0}}}, "the table of weights has the unknown colour"),
+        ({"confidence": {"weights": {"thick": "1"}}}, "the weight of thick is '1'"),
+        ({"confidence": {"weights": {"thick": True}}}, "the weight of thick is True"),
+        (
+            {"confidence": {"weights": {"thick": 1e9}}},
+            "must be 1e\\+06 at most, but is 1000000000.0",
+        ),
         ({"confidence": {"measured": {"n": "9"}}}, "the n of confidence is '9'"),
         ({"confidence": {"measured": {"n": 1, "characters_turned_away": {"share": "0"}}}}, "a share is '0'"),
         ({"confidence": {"colour": 1}}, "confidence has the unknown colour"),

@@ -258,3 +258,21 @@ def test_cropped_photographs_are_read_no_worse_by_auto(name, part, least):
 
     assert right["auto"] >= right["as-is"]
     assert right["auto"] >= least
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "part"), [("digits", "digits"), ("letters", "capitals")])
+@pytest.mark.parametrize("way", ["auto", "photo"])
+def test_photographs_of_characters_that_are_read_are_taken_for_some(name, part, way):
+    """Of all, a few more are turned away: `photo` leaves no more than a part of some digits."""
+    pytest.importorskip("onnxruntime")
+    folder = data_folder() / "photos" / part
+    if not folder.is_dir():
+        pytest.skip("photos is not in QUILLRT_DATA")
+    files = list(find_images([folder]))
+    with qr.open(f"models:{name}", preprocessing=way) as model:
+        found = model.predict(files)
+    turned = [(p, f) for p, f in zip(found, files, strict=True) if not p.is_character]
+
+    assert len(turned) <= 0.03 * len(files)
+    assert sum(p.label.lower() == f.parent.name.lower() for p, f in turned) <= 0.02 * len(files)
