@@ -178,6 +178,8 @@ def row_of(attempt: Attempt, beside: Sequence[Attempt]) -> Row:
         attempt.reason,
         variant=contestant.variant,
         kind=contestant.kind,
+        threads=contestant.threads,
+        image_size=contestant.image_size,
     )
     if attempt.reason is not None:
         return row

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,58 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.runtime.bundle import Bundle
+from quillrt.runtime.device import cores
 from quillrt.runtime.errors import BackendUnavailable, CheckpointError, ConfigError, QuillError
 from quillrt.runtime.files import write_text
 from quillrt.runtime.imageset import ImageSet
-from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import fit_images, normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.spec import ModelSpec
 
-from .comparing import REFERENCES, judged
-from .contestants import Contestant, bundle_contestants, torch_contestants
+from .comparing import judged
+from .entrants import Rows, entrants
 from .environment import describe, ended
 from .images import SYNTHETIC
 from .moment import warnings
 from .peaks import Peaks
-from .peers import beside, peer_contestants
+from .peers import beside
 from .report import write_report
-from .results import Result
+from .resized import resized_rows
+from .results import Result, Row
 from .roofline import work_of
 from .rotation import plan, spread
 from .running import Settings, measure
-from .variants import by_batch, graphed, only, takes, tuned
-
-_MOST_IMAGES = 2000
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Which rows a benchmark has.
-
-    Attributes:
-        backends: only these; all if none is named.
-        options: options of their libraries, of the backends that take them.
-        variants: options of which each makes one more row of the backends that take it; one has to.
-        offered: the same, but none has to.
-        cuda_graphs: one more row, with CUDA graphs, of each backend that makes them.
-        images: at most so many are compared.
-        peers: others' ways to measure, out of ``peers.PEERS``, beside the rows of their backends.
-        on_gpu: rows on GPUs, and of the others those alone that they are compared with.
-        roofline: measure the machine's peaks and place each row under them.
-        preset: which preset chose all this, if one did.
-    """
-
-    backends: Sequence[str] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
-    variants: Sequence[Mapping[str, str]] = ()
-    offered: Sequence[Mapping[str, str]] = ()
-    cuda_graphs: bool = False
-    images: int = _MOST_IMAGES
-    peers: Sequence[str] = ()
-    on_gpu: bool = False
-    roofline: bool = False
-    preset: str | None = None
+from .sweeps import SIZES, check_sweeps, threaded, to_the_knee, with_knees
 
 
 def bench(
@@ -91,31 +61,50 @@ def bench(
         say: is told in a line why there is no plot.
 
     Raises:
-        ConfigError: no backend has such a name, or takes such an option.
+        ConfigError: no backend or sweep has such a name, or takes such an option, or a sweep lacks a checkpoint.
         CheckpointError: there is no such file, or the bundle was not compiled from it.
         OSError: the folder cannot be written.
     """
     spec = bundle.manifest.model
     if rows.peers and settings.scenario == "server":
         raise ConfigError("expected no peer in the scenario server: peers run one query after the other; leave it out")
+    check_sweeps(rows.sweeps, settings.scenario)
+    if "size" in rows.sweeps and checkpoint is None:
+        raise ConfigError("expected a checkpoint, whose network the sweep size makes anew, found none; give one")
     contestants = entrants(bundle, checkpoint, rows, settings)
+    if "threads" in rows.sweeps:
+        contestants = threaded(contestants, settings.threads, cores())
     if checkpoint is not None:
         check_checkpoint(bundle, checkpoint)
     chosen = images.take(spread(len(images), rows.images))
     tensors = network_input(chosen, spec)
     labels = chosen.labels if source != SYNTHETIC and chosen.classes == spec.labels else None
-    write_text(folder / "log.txt", "")
+    log = folder / "log.txt"
+    write_text(log, "")
+
+    def at(batch: int) -> tuple[Row, ...]:
+        alone = replace(settings, batches=(batch,))
+        return measure(entrants(bundle, checkpoint, rows, alone), tensors, alone, log, track, labels)
+
     environment = describe()
-    measured, baseline, winners = judged(measure(contestants, tensors, settings, folder / "log.txt", track, labels))
-    peaks = Peaks(settings.device, folder / "log.txt", track)
-    untold = None
+    found = measure(contestants, tensors, settings, log, track, labels)
+    if "batch" in rows.sweeps:
+        found = with_knees(to_the_knee(found, at))
+    measured, baseline, winners = judged(found)
+    peaks, missing = Peaks(settings.device, log, track), []
     if rows.roofline:
         try:
             measured = peaks.over(measured, contestants, work_of(bundle), settings.threads)
         except QuillError as error:
-            untold = f"no roofline: {error}"
+            missing.append(f"no roofline: {error}")
+    if "size" in rows.sweeps and checkpoint is not None:
+        for size in SIZES:
+            try:
+                measured += resized_rows(checkpoint, size, rows, settings, log, track, peaks if rows.roofline else None)
+            except QuillError as error:
+                missing.append(f"no rows of {size} x {size} pixels: {error}")
     environment = ended(environment)
-    doubts = [*warnings(environment, settings.threads), *([untold] if untold else [])]
+    doubts = [*warnings(environment, settings.threads), *missing]
     if labels is None:
         doubts.append(f"no accuracy: {source} has no labels out of {' '.join(spec.labels)}")
     result = Result(
@@ -123,6 +112,7 @@ def bench(
             **asdict(settings),
             "preset": rows.preset,
             "roofline": rows.roofline,
+            "sweeps": list(rows.sweeps),
             "source": source,
             "images": len(tensors),
             "images_sha256": chosen.sha256(),
@@ -144,27 +134,6 @@ def bench(
         (folder / "latency.png").unlink(missing_ok=True)  # an older run's would pass for this one's
         say(f"no plot: {error}")
     return result
-
-
-def entrants(bundle: Bundle, checkpoint: Path | None, rows: Rows, settings: Settings) -> list[Contestant]:
-    """Return who takes part.
-
-    Raises:
-        ConfigError: no backend or peer has such a name, or takes such an option.
-        CheckpointError: there is no such checkpoint.
-    """
-    spec = bundle.manifest.model
-    held = {Precision.FP32, *(entry.precision for entry in bundle.entries if entry.precision)}
-    everyone = [*torch_contestants(spec, checkpoint, held), *bundle_contestants(bundle, rows.backends, settings.device)]
-    chosen = only(everyone, rows.backends)
-    offered = [variant for variant in rows.offered if any(takes(each.backend, variant) for each in chosen)]
-    found = tuned(chosen, rows.options, [*offered, *rows.variants])
-    if rows.cuda_graphs:
-        found = graphed(found)
-    if rows.on_gpu:
-        found = [row for row in found if row.on_gpu or row.name in REFERENCES]
-    found = by_batch(found, settings.batches)
-    return [*found, *peer_contestants(rows.peers, found)]
 
 
 def check_checkpoint(bundle: Bundle, path: Path) -> None:

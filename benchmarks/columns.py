@@ -156,6 +156,9 @@ def latency_columns(result: Result) -> tuple[Column, ...]:
     """Return the columns of the latencies, with one for each row that others are compared with."""
     names = dict.fromkeys(name for row in result.rows for name in row.speedup)
     return (
+        Column("threads", "threads", lambda row: row.threads),
+        Column("image_size", "pixels a side", lambda row: row.image_size),
+        Column("knee", "knee", lambda row: "knee" if row.knee else None),
         Column("median_ms", "median, ms", _of(lambda m: m.median_ms), ".3f"),
         Column("p90_ms", "p90, ms", _percentile("p90"), ".3f"),
         Column("p99_ms", "p99, ms", _percentile("p99"), ".3f"),

@@ -26,6 +26,7 @@ from quillrt.runtime.tensorrt_api import FAMILIES
 from quillrt.runtime.trt_build import build_engine
 
 from . import torch_sessions
+from .results import named
 from .torch_sessions import TORCH_BACKENDS, open_torch_session
 
 
@@ -48,6 +49,8 @@ class Contestant:
         build_s: time its engine took to build, where the bundle says so.
         graph: how its engine was built, and from which file, where that is at hand.
         host_code: its engine holds code for the processor, of whoever made it.
+        threads: CPU threads of a query; ``None``: the run's.
+        image_size: pixels a side of a network as it was initialised; ``None``: the bundle's model.
         computes: multiply-adds of one image by datatype, as the bundle tells them of its kernels; else empty.
     """
 
@@ -66,6 +69,8 @@ class Contestant:
     graph: tuple[BuildOptions, bytes] | None = None
     host_code: bool = False
     computes: Mapping[str, int] = field(default_factory=dict)
+    threads: int | None = None
+    image_size: int | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -89,8 +94,8 @@ class Contestant:
 
     @property
     def name(self) -> str:
-        """Backend, precision and variant, as rows are called."""
-        return " ".join(filter(None, (self.backend, self.precision, self.variant)))
+        """As rows are called."""
+        return named(self.backend, self.precision, self.variant, self.threads, self.image_size)
 
     def open(self, options: SessionOptions) -> Session:
         """Load the model.

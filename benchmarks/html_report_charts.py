@@ -9,14 +9,22 @@ from html import escape
 from .columns import ranked
 from .html_report_frame import Ran
 from .html_report_heaps import ridges, throughput_bars, transfers
-from .html_report_plots import pareto, throughput
+from .html_report_plots import pareto, throughput_over
 from .html_report_roofline import has_roof, rooflines
 from .html_report_svg import tag
 from .results import Result, Row
+from .scaling_report import swept
+from .sweeps import NEARLY
 
 WIDTHS = {"wide": 560, "narrow": 340}
 
 Draw = Callable[[Sequence[Ran], Sequence[Ran], int], str]  # a result's rows, those of all results, the width
+
+
+_SWEPT: Mapping[str, tuple[str, Callable[[Row], int]]] = {
+    "threads": ("CPU threads", lambda row: row.threads or 0),
+    "size": ("pixels a side", lambda row: row.image_size or 0),
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,18 @@ def charts(results: Mapping[str, Result]) -> list[Charts]:
             "ones p90 and p99 where the queries are enough for them. A heap at the right end holds what is slower.",
             _by_batch(results, _with_latencies, ridges),
         ),
-        Charts("Throughput against batch size", "Images per second of wall time.", _throughput(results)),
+        Charts(
+            "Throughput against batch size",
+            "Images per second of wall time. In a sweep of batches a ring marks a row's knee, the smallest batch with "
+            f"{NEARLY:.0%} of its best throughput.",
+            _throughput(results),
+        ),
+        Charts("Throughput against CPU threads", "Images per second of wall time.", _swept(results, "threads")),
+        Charts(
+            "Throughput against image size",
+            "The same network, weights as initialised, for images of so many pixels a side: only speed is compared.",
+            _swept(results, "size"),
+        ),
         Charts(
             "Under the roof of this machine",
             "Multiply-adds a second over multiply-adds for each byte that must be moved. The lines are what the "
@@ -79,11 +98,26 @@ def _by_batch(
 
 def _throughput(results: Mapping[str, Result]) -> tuple[str, ...]:
     """Return a figure per result: lines over the batch sizes, or bars where there is one batch size alone."""
-    rows = {name: _ran(ranked(result.rows)) for name, result in results.items()}
+    rows = {name: [e for e in _ran(ranked(each.rows)) if _is_usual(e[0])] for name, each in results.items()}
     batches = {row.batch for some in rows.values() for row, _ in some}
     if len(batches) > 1:
-        return tuple(_figures(rows, "all batch sizes", throughput))
+        return tuple(_figures(rows, "all batch sizes", throughput_over("batch size", lambda row: row.batch)))
     return tuple(_figures(rows, f"batch {batches.pop()}" if batches else "", throughput_bars))
+
+
+def _swept(results: Mapping[str, Result], sweep: str) -> tuple[str, ...]:
+    """Return a figure per batch size and result that has this sweep, lines over what it changes."""
+    title, value = _SWEPT[sweep]
+    rows = {name: [row for row, _ in swept(each, sweep)] for name, each in results.items()}
+    found: list[str] = []
+    for batch in sorted({row.batch for some in rows.values() for row in some}):
+        alike = {name: _ran([row for row in some if row.batch == batch]) for name, some in rows.items()}
+        found += _figures(alike, f"batch {batch}", throughput_over(title, value))
+    return tuple(found)
+
+
+def _is_usual(row: Row) -> bool:
+    return row.name == row.series
 
 
 def _figures(rows: Mapping[str, Sequence[Ran]], title: str, draw: Draw) -> list[str]:

@@ -1,8 +1,8 @@
-"""The page's two plots: accuracy against latency, and throughput against batch size."""
+"""The page's plots: accuracy against latency, and throughput against batch size or what else was swept."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from .columns import leads
@@ -22,6 +22,7 @@ from .html_report_frame import (
 )
 from .html_report_svg import Axis, Box, cut, line, log_limits, spread_out, tag, text, width_of
 from .measured import Accuracy
+from .results import Row
 
 
 def pareto(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
@@ -70,28 +71,42 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return found
 
 
-def throughput(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
-    """Draw images per second over batch size, both axes logarithmic, a line per row with its name at the end."""
-    names = list(dict.fromkeys(row.name for row, _ in rows))
+def throughput_over(title: str, value: Callable[[Row], int]) -> Callable[[Sequence[Ran], Sequence[Ran], int], str]:
+    """Return what draws images per second over the ``value`` of rows, called ``title``."""
+
+    def draw(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
+        return _throughput(rows, everyone, width, title, value)
+
+    return draw
+
+
+def _throughput(
+    rows: Sequence[Ran], everyone: Sequence[Ran], width: int, title: str, value: Callable[[Row], int]
+) -> str:
+    """Draw both axes logarithmic, a line per series of rows with its name at the end, a ring about its knee."""
+    names = list(dict.fromkeys(row.series for row, _ in rows))
     height = max(320, 15 * len(names) + TOP + BOTTOM)
     room = min(0.42 * width, max(width_of(name, SIZE) for name in names) + 12)
-    batches = sorted({row.batch for row, _ in everyone})
-    x = Axis(*log_limits(batches, 1.15), LEFT, width - room - 6, log=True)
+    values = sorted({value(row) for row, _ in everyone})
+    x = Axis(*log_limits(values, 1.15), LEFT, width - room - 6, log=True)
     y = Axis(*log_limits([m.images_per_second for _, m in everyone]), height - BOTTOM, TOP, log=True)
-    parts = frame(x, y, "batch size", "images/s", x_ticks=batches)
+    parts = frame(x, y, title, "images/s", x_ticks=values)
     ends = []
     for name in names:
-        line_rows = sorted(((row, m) for row, m in rows if row.name == name), key=lambda each: each[0].batch)
-        spots = [(x.at(row.batch), y.at(m.images_per_second)) for row, m in line_rows]
+        line_rows = sorted(((row, m) for row, m in rows if row.series == name), key=lambda each: value(each[0]))
+        spots = [(x.at(value(row)), y.at(m.images_per_second)) for row, m in line_rows]
         wrong = any(row.verdict == "wrong" for row, _ in line_rows)
         path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in spots)
         parts.append(tag("path", d=path, class_=f"series {'cross-line' if wrong else family(line_rows[0][0])}"))
         for (row, m), spot in zip(line_rows, spots, strict=True):
-            parts.append(marker(row, *spot, f"{called(row)}, batch {row.batch}: {m.images_per_second:,.0f} images/s"))
+            said = f"{called(row)}, batch {row.batch}: {m.images_per_second:,.0f} images/s"
+            if row.knee:
+                parts.append(tag("circle", cx=spot[0], cy=spot[1], r=10, class_="knee"))
+            parts.append(marker(row, *spot, f"{said}{', the knee' if row.knee else ''}"))
         ends.append((spots[-1], ("WRONG: " if wrong else "") + name))
     for ((px, py), name), base in zip(
         ends, spread_out([spot[1] for spot, _ in ends], 14, y.end + 4, y.start - 2), strict=True
     ):
         parts.append(line(px + 6, py, x.end + 6, base, "leader"))
         parts.append(text(x.end + 9, base + 4, cut(name, room, SIZE), class_="label"))
-    return picture(width, height, "throughput against batch size", parts)
+    return picture(width, height, f"throughput against {title}", parts)

@@ -107,8 +107,10 @@ class Peaks:
         )
 
     def _roofline(self, row: Row, median_ms: float, contestant: Contestant, work: Work, threads: int) -> Roofline:
-        place = _place(contestant, threads)
-        peaks = [peak for key, peak in self.measured.items() if key[:2] == place]
+        device, most = _place(contestant, threads)
+        peaks = [
+            each for each in self.measured.values() if each.device == device and (each.threads or 0) <= (most or 0)
+        ]
         return roofline(work, row.precision, contestant.computes, row.batch, median_ms, peaks)
 
     def _measure(self, device: str, threads: int | None, kind: str) -> Peak:
@@ -125,7 +127,7 @@ class Peaks:
 
 
 def _place(contestant: Contestant, threads: int) -> tuple[str, int | None]:
-    return ("gpu", None) if contestant.on_gpu else ("cpu", threads)
+    return ("gpu", None) if contestant.on_gpu else ("cpu", contestant.threads or threads)
 
 
 def _copy_bytes(gpu: int | None) -> int:

@@ -66,6 +66,7 @@ def _rows(result: Result) -> list[str]:
     line += [w for each in variants if each not in offered | {_CUDA_GRAPH} for w in ("--variant", each)]
     peers = dict.fromkeys(row.backend for row in result.rows if row.kind == "peer")
     line += [word for peer in peers if peer not in preset.peers for word in ("--peer", peer)]
+    line += [word for sweep in result.settings.get("sweeps", ()) for word in ("--sweep", sweep)]
     line += ["--roofline"] if result.settings.get("roofline") and not preset.roofline else []
     return [*line, *(["--layers"] if result.settings.get("layers") else [])]
 

@@ -14,7 +14,8 @@ from .environment import hardware_line
 from .measured import HOST_BOUND, Cost, Measured
 from .plot import plot_latency
 from .results import Ratio, Result, Row
-from .roofline import COPY, Peak, Roofline
+from .roofline_report import ROOFLINE_COLUMNS, peaks_line, roofline_cells
+from .scaling_report import scaling_tables
 from .scenarios import SCENARIOS
 from .statistics import queries_needed
 from .warmup import RULE
@@ -22,7 +23,6 @@ from .warmup import RULE
 COLUMNS = ("backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× eager", "× ONNX Runtime", "verdict")
 ANSWER_COLUMNS = ("backend", "batch", "images", "accuracy", "95 %", "p", "same label", "max |Δ|")
 COST_COLUMNS = ("backend", "batch", "load ms", "first ms", "build s", "peak MB", "GPU MB", "file MB", "images/J")
-ROOFLINE_COLUMNS = ("backend", "batch", "of bound", "bound ms", "limited by", "computes in", "MMAC", "MB")
 SERVED_COLUMNS = ("backend", "batch", "queries/s", "p99 ms at that", "rates tried")
 
 
@@ -44,11 +44,6 @@ def cost_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 def served_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Return the highest rate of arrivals at which each row held the bound, of the scenario ``server``."""
     return [_served_cells(row, row.measured) for row in rows if row.measured and row.measured.served]
-
-
-def roofline_cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Return where each row stands under the machine's roof."""
-    return [_roofline_cells(row, row.roofline) for row in rows if row.roofline]
 
 
 def _answer_cells(row: Row, measured: Measured) -> tuple[str, ...]:
@@ -85,19 +80,6 @@ def _served_cells(row: Row, measured: Measured) -> tuple[str, ...]:
     tried = sum(len(each.trials) for each in measured.served)
     rate = measured.metric.value
     return (row.name, str(row.batch), f"{rate or 0:,.0f}", f"{median(held):.3f}" if held else "–", str(tried))
-
-
-def _roofline_cells(row: Row, found: Roofline) -> tuple[str, ...]:
-    return (
-        row.name,
-        str(row.batch),
-        "–" if found.fraction is None else f"{found.fraction:.1%}{' (above)' if found.above else ''}",
-        "–" if found.bound_ms is None else f"{found.bound_ms:.4f}",
-        found.limited_by or "–",
-        " + ".join(found.macs),
-        f"{sum(found.macs.values()) / 1e6:,.1f}",
-        f"{found.bytes / 1e6:,.2f}",
-    )
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
@@ -207,26 +189,7 @@ def conditions(result: Result) -> list[str]:
         f"×: how many times as fast as {' and '.join(REFERENCES)}, median of the rounds' ratios and its bootstrap 95 % "
         "interval. Same label, max |Δ|: answers and logits beside the baseline's; p: McNemar's exact test of the two "
         "accuracies.",
-        *_peaks(result.peaks),
-    ]
-
-
-def _peaks(peaks: Sequence[Peak]) -> list[str]:
-    """Return the line that says what the rows' bounds rest on."""
-    if not peaks:
-        return []
-    told = []
-    for peak in peaks:
-        where = peak.device + ("" if peak.threads is None else f", threads {peak.threads}")
-        figure = peak.how
-        if peak.per_s is not None:
-            figure = f"{peak.per_s / 1e9:,.1f} G{'B' if peak.kind == COPY else 'MAC'}/s"
-            figure += f" ({peak.how}, best of n = {peak.repeats:,})"
-        told.append(f"{where}, {peak.kind}: {figure}")
-    return [
-        "Bound: the longer of multiply-adds / peak and bytes (weights, input, output) / bandwidth, multiply-adds of "
-        "the formats that the kernels compute in where the bundle tells them, else of the row's precision. Peaks of "
-        f"this machine: {'; '.join(told)}."
+        *peaks_line(result.peaks),
     ]
 
 
@@ -243,6 +206,7 @@ def to_markdown(result: Result, title: str) -> str:
     if below := [*outcomes(result), *notes(result.rows)]:
         page += "\n" + "".join(f"- {line}\n" for line in below)
     for said, columns, found in (
+        *scaling_tables(result),
         ("Arrivals at random, medians of the rounds' searches", SERVED_COLUMNS, served_cells(result.rows)),
         ("Answers", ANSWER_COLUMNS, answer_cells(result.rows)),
         ("Costs; a dash has its reason in result.json", COST_COLUMNS, cost_cells(result.rows)),

@@ -34,6 +34,13 @@ class Ratio:
     rounds: int
 
 
+def named(backend: str, precision: str | None, variant: str, threads: int | None, image_size: int | None) -> str:
+    """Return what a row is called: backend, precision, variant, and what of it a sweep changed."""
+    count = "" if threads is None else f"{threads} thread{'s' if threads > 1 else ''}"
+    size = "" if image_size is None else f"{image_size} x {image_size} untrained"
+    return " ".join(filter(None, (backend, precision, variant, count, size)))
+
+
 @dataclass(frozen=True)
 class Row:
     """One contestant at one batch size: what was measured, or the reason why nothing was.
@@ -50,6 +57,9 @@ class Row:
         verdict: one of ``VERDICTS``, against the run's baseline.
         why: what the verdict rests on, in a line.
         roofline: where it stands under the machine's roof, if that was asked for.
+        threads: CPU threads of a query where a sweep changed them; ``None``: the run's.
+        image_size: pixels a side where a sweep changed them, of a network as it was initialised; else ``None``.
+        knee: in a sweep of batches, the smallest one with nearly the best throughput.
     """
 
     backend: str
@@ -63,11 +73,19 @@ class Row:
     verdict: str = "not judged"
     why: str = ""
     roofline: Roofline | None = None
+    threads: int | None = None
+    image_size: int | None = None
+    knee: bool = False
 
     @property
     def name(self) -> str:
-        """Backend, precision and variant."""
-        return " ".join(filter(None, (self.backend, self.precision, self.variant)))
+        """As rows are called."""
+        return named(self.backend, self.precision, self.variant, self.threads, self.image_size)
+
+    @property
+    def series(self) -> str:
+        """The name without what a sweep changed."""
+        return named(self.backend, self.precision, self.variant, None, None)
 
 
 @dataclass(frozen=True)

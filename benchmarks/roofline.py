@@ -160,7 +160,7 @@ def formats(work: Work, precision: str | None, computes: Mapping[str, int]) -> d
 def roofline(
     work: Work, precision: str | None, computes: Mapping[str, int], batch: int, median_ms: float, peaks: Iterable[Peak]
 ) -> Roofline:
-    """Return where a row stands under the roof that ``peaks``, of its device and threads, make.
+    """Return where a row stands under the roof that ``peaks`` of its device make.
 
     Args:
         work: of one image.
@@ -168,12 +168,12 @@ def roofline(
         computes: as for ``formats``.
         batch: images in a query.
         median_ms: of a query.
-        peaks: by which it is bounded.
+        peaks: by which it is bounded: the best of each kind, for what fewer threads did, more can do as well.
     """
     macs = {kind: count * batch for kind, count in formats(work, precision, computes).items()}
     width = _WIDTHS.get(str(precision), 1)  # mixed: most weights are INT8
     moved = work.weights * width + batch * work.values * _FLOAT32
-    told = {peak.kind: peak for peak in peaks}
+    told = {peak.kind: peak for peak in sorted(peaks, key=lambda peak: peak.per_s or 0.0)}
     rates = {kind: told[kind].per_s if kind in told else None for kind in (*macs, COPY)}
     speed, bandwidth = _together(macs, rates), rates[COPY]
     bound_ms = limited_by = fraction = reason = None

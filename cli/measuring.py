@@ -116,6 +116,14 @@ def bench(
     layers: Annotated[
         bool, typer.Option("--layers", help="Also time each layer, where the backend tells: TensorRT, onnxruntime-cpu.")
     ] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            help="More rows: batch (1, 2, 4 ... to a step beyond each row's knee), threads (1, 2, 4 ... cores), size "
+            "(the checkpoint's network, untrained, for images of 28 to 64 pixels); repeatable.",
+        ),
+    ] = None,
     roofline: Annotated[
         bool,
         typer.Option(
@@ -130,8 +138,8 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Measure every backend side by side on the same images, each in its own process, by one clock."""
-    from quillrt.benchmarks.bench import Rows
     from quillrt.benchmarks.bench import bench as run
+    from quillrt.benchmarks.entrants import Rows
     from quillrt.benchmarks.images import choose_images
     from quillrt.benchmarks.presets import preset as preset_of
     from quillrt.benchmarks.report import (
@@ -139,7 +147,6 @@ def bench(
         COLUMNS,
         COST_COLUMNS,
         LAYER_COLUMNS,
-        ROOFLINE_COLUMNS,
         SERVED_COLUMNS,
         answer_cells,
         cells,
@@ -148,10 +155,11 @@ def bench(
         layer_cells,
         notes,
         outcomes,
-        roofline_cells,
         served_cells,
     )
+    from quillrt.benchmarks.roofline_report import ROOFLINE_COLUMNS, roofline_cells
     from quillrt.benchmarks.running import Settings
+    from quillrt.benchmarks.scaling_report import scaling_tables
     from quillrt.benchmarks.scenarios import scenario_of
     from quillrt.runtime.bundle import Bundle
     from quillrt.runtime.errors import BackendUnavailable
@@ -167,6 +175,7 @@ def bench(
         peers=peer or effort.peers,
         on_gpu=effort.on_gpu,
         roofline=roofline or effort.roofline,
+        sweeps=tuple(dict.fromkeys(sweep or ())),
         preset=preset,
     )
     settings = Settings(
@@ -207,6 +216,8 @@ def bench(
         for line in result.warnings:
             typer.echo(f"warning: {line}")
         _print_wide(f"Latency of {bundle.path.name}, host memory to host memory", COLUMNS, cells(result.rows))
+        for title, columns, lines in scaling_tables(result):
+            _print_wide(title, columns, lines)
         _print_wide("Arrivals at random", SERVED_COLUMNS, served_cells(result.rows))
         _print_wide("Answers", ANSWER_COLUMNS, answer_cells(result.rows))
         _print_wide("Costs", COST_COLUMNS, cost_cells(result.rows))

@@ -13,8 +13,9 @@ from quillrt.benchmarks.columns import tables, to_csv
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.html_report import to_html
 from quillrt.benchmarks.peaks import Peaks, Prober
-from quillrt.benchmarks.report import ROOFLINE_COLUMNS, conditions, notes, roofline_cells
+from quillrt.benchmarks.report import conditions, notes
 from quillrt.benchmarks.roofline import Peak, Work, formats, roofline, work_of
+from quillrt.benchmarks.roofline_report import ROOFLINE_COLUMNS, roofline_cells
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.errors import BackendUnavailable, BundleError
 from quillrt.runtime.manifest import Manifest
