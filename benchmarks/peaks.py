@@ -188,6 +188,7 @@ def _product(kind: str, gpu: int | None, threads: int, size: int) -> tuple[Calla
     types: Mapping[str, Any] = {"fp16": torch.float16, "bf16": torch.bfloat16}
     if kind == "int8":
         a, b = ((20 * each).to(torch.int8) for each in (a, b))
+        b = b if gpu is None else b.t()  # by columns, as cuBLASLt's kernels for INT8 take it
         return lambda: torch._int_mm(a, b), wait, "torch._int_mm"
     if kind == "fp8":
         one = torch.ones((), device=device)

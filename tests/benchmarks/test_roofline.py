@@ -170,6 +170,22 @@ def test_each_peak_is_measured_once_when_a_row_wants_it(monkeypatch, tmp_path, q
     assert found.measured["cpu", 3, "bf16"].how == "not measured: this processor has none"
 
 
+def test_what_fewer_threads_did_more_can_do_as_well(monkeypatch, tmp_path, quadrants):
+    """Here two threads are slower than one: a neighbour disturbed them."""
+
+    class Disturbed(Fake):
+        def ask(self, timeout_s, name, *args):
+            return 1e6 / self.threads, 7, "planted"
+
+    monkeypatch.setattr(peaks_module, "Remote", Disturbed)
+    contestants = [Contestant("eager", "fp32", quadrants.spec, threads=count) for count in (None, 2)]
+    rows = [row("eager fp32", 1, 4.8), replace(row("eager fp32", 1, 4.8), threads=2)]
+    found = Peaks(0, tmp_path / "log.txt")
+    placed = found.over(rows, contestants, WORK, 1)
+    assert {key[1]: peak.per_s for key, peak in found.measured.items()} == {1: 1e6, 2: 5e5}
+    assert [each.roofline.fraction for each in placed] == [pytest.approx(0.5)] * 2
+
+
 def test_the_fastest_of_several_runs_counts(monkeypatch):
     times = iter([0.0, 0.0, 0.2, 0.2, 0.3, 0.3, 0.35, 0.35, 0.36, 0.36, 0.9, 1.0])
     ticks = []
