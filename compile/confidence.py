@@ -52,7 +52,8 @@ def fit_confidence(characters: Seen, labels: NDArray[np.int64], others: Mapping[
     Args:
         characters: images of characters.
         labels: int64 (N,), theirs.
-        others: images that are none, by what they show; nothing: no threshold is found.
+        others: images that are none, by what they show; nothing: no threshold is found, nor where all
+            characters are blank.
     """
     logits = characters.logits
     temperature = best_temperature(logits, labels)
@@ -63,7 +64,7 @@ def fit_confidence(characters: Seen, labels: NDArray[np.int64], others: Mapping[
             "after": cross_entropy(logits, labels, temperature),
         },
     }
-    if not others:
+    if not others or not characters.fitted.any():
         return Confidence(temperature, measured=measured)
     fitted_on = [others[name] for name in _FITTED_ON]
     strangers = Seen(*(np.concatenate(each) for each in zip(*fitted_on, strict=True)))
@@ -73,7 +74,7 @@ def fit_confidence(characters: Seen, labels: NDArray[np.int64], others: Mapping[
         return np.concatenate([evidence(part.logits, part.fitted, weights) for part in seen.parts()])
 
     ours, theirs = speaks(characters), speaks(strangers)
-    candidates = np.quantile(ours, np.linspace(0, MOST_LOST, _STEPS), method="lower")
+    candidates = np.quantile(ours[np.isfinite(ours)], np.linspace(0, MOST_LOST, _STEPS), method="lower")
     errors = [(ours < each).mean() + (theirs >= each).mean() for each in candidates]
     least = float(candidates[int(np.argmin(errors))])
     measured["characters_turned_away"] = _share(int((ours < least).sum()), len(ours))

@@ -2,7 +2,7 @@
 
 All lengths go by the image's size, so that they hold for 28 x 28 and 64 x 64; none changes when the character is moved
 within its field, mirrored or turned by a right angle. They are found on rows laid end to end, with black between
-them: at one image numpy's calls cost more than its arithmetic, and flat rows halve their number.
+them: at one image numpy's calls cost more than its arithmetic, and flat rows need fewer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIGURES = ("parts", "smooth", "thick")
-# Of the shorter side. Of ten tried, 2 and 5 pixels of 28 turned away the most photographs, noise and blurred noise at
-# 0.3 % of MNIST's and EMNIST's held-out characters, and no more photographed characters than the energy alone.
+# Of the shorter side. Of steps of 2, 3 and 4 pixels of 28 and squares of 3, 5 and 7, with these two the fewest crops of
+# five photographs and blurred noise passed at 0.3 % of MNIST's and EMNIST's held-out characters.
 _STEP = 1 / 14
 _SQUARE = 1 / 6
 

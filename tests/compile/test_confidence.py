@@ -116,6 +116,16 @@ def test_where_the_logits_tell_nothing_the_look_of_an_image_does(answers, charac
     assert alone["buildings"]["share"] > 0.98
 
 
+def test_blank_characters_are_turned_away_and_move_no_threshold(answers, characters):
+    others = {"buildings": Seen(characters.fitted[:50], characters.logits[:50] - 100)}
+    some = Seen(characters.fitted.copy(), characters.logits)
+    some.fitted[:40] = 0
+    found = fit_confidence(some, answers[1], others)
+    assert np.isfinite(found.least_energy)
+    assert found.measured["characters_turned_away"]["share"] == 40 / len(answers[1])
+    assert fit_confidence(Seen(0 * some.fitted, some.logits), answers[1], others).least_energy is None
+
+
 def test_where_no_stranger_shows_anything_the_energy_stands_alone(characters):
     blank = Seen(np.zeros_like(characters.fitted[:50]), characters.logits[:50])
     assert best_weights(characters, blank) == ENERGY_ALONE
