@@ -9,6 +9,7 @@ from .errors import BackendUnavailable, ConfigError
 from .ort_options import check_options
 from .session import Session, SessionOptions
 from .spec import ModelSpec
+from .termination import signals_held
 
 # Name -> class, the likely fastest first: the order in which `run` tries them.
 BACKENDS = {
@@ -79,7 +80,8 @@ def why_unavailable(name: str, device: int = 0) -> str | None:
         ConfigError: no backend has this name.
     """
     try:
-        return _backend(name).unavailable(device)
+        with signals_held():  # it imports the library
+            return _backend(name).unavailable(device)
     except ImportError as error:
         return _broken(name, error)
 
@@ -95,6 +97,8 @@ def open_session(name: str, model: bytes, spec: ModelSpec, options: SessionOptio
     check_name(name)
     check_options(name, options.provider_options)
     check_graph(name, options)
+    if reason := why_unavailable(name, options.device):
+        raise BackendUnavailable(reason)
     try:
         return _backend(name)(model, spec, options)
     except ImportError as error:
