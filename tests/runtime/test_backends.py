@@ -154,6 +154,22 @@ def test_a_graph_that_fails_when_it_runs_is_one_line(backend, quadrants):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("backend", [name for name in ONNX_ON_CPU if REASONS[name] is None])
+def test_a_batch_that_the_graph_refuses_is_refused_each_time_it_is_asked(backend, quadrants):
+    """A graph for one image whose spec promises any number of them, as a bundle that somebody made may have it."""
+    import onnx
+
+    model = onnx.load_from_string(quadrants.onnx)
+    for each in (*model.graph.input, *model.graph.output):
+        each.type.tensor_type.shape.dim[0].dim_value = 1
+
+    with open_session(backend, model.SerializeToString(), quadrants.spec) as session:
+        for _ in range(2):
+            with pytest.raises(BundleError, match="cannot run the model"):
+                session.run(batch_of(2))
+        np.testing.assert_allclose(session.run(batch_of(1)), quadrants.logits(batch_of(1)), atol=1e-6)
+
+
 @pytest.mark.parametrize("ask", [why_unavailable, lambda name: open_session(name, b"", None)])
 def test_an_unknown_backend_is_refused_with_the_list_of_known_ones(ask):
     with pytest.raises(ConfigError, match=r"tensorrt, tensorrt-rtx, onnxruntime-tensorrt, .* found 'abacus'"):
