@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -17,6 +16,8 @@ from .typed import NUMBER, checked, only
 SIGNS = ("energy", "lowest", *FIGURES)  # of a character: energy and lowest of the logits, and how the image looks
 ENERGY_ALONE: Mapping[str, float] = {"energy": 1.0}
 _MOST_WEIGHT = 1e6
+_MOST_EVIDENCE = 1e9
+_TEMPERATURES = (1e-6, 1e6)  # beyond them dividing logits ends in infinity or in 0
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Confidence:
     weights: Mapping[str, float] = field(default_factory=lambda: dict(ENERGY_ALONE))
 
     def __post_init__(self) -> None:
-        if not (0 < self.temperature < math.inf):
-            raise SpecError(f"the temperature must be positive and finite, but is {self.temperature}")
-        if self.least_energy is not None and not math.isfinite(self.least_energy):
-            raise SpecError(f"the least energy must be finite, but is {self.least_energy}")
+        low, high = _TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise SpecError(f"the temperature must be {low:g} to {high:g}, but is {self.temperature}")
+        if self.least_energy is not None and not abs(self.least_energy) <= _MOST_EVIDENCE:
+            raise SpecError(f"the least energy must be {_MOST_EVIDENCE:g} at most, but is {self.least_energy}")
         for name, weight in self.weights.items():
             if not abs(weight) <= _MOST_WEIGHT:  # NaN too
                 raise SpecError(f"the weight of {name} must be {_MOST_WEIGHT:g} at most, but is {weight}")
@@ -82,6 +84,7 @@ def _check_measured(measured: Mapping[str, Any]) -> None:
     """Raise unless numbers stand where ``inspect`` shows some.
 
     Raises:
+        SpecError: a share is below 0 or above 1.
         TypeError: something else does, or nothing.
     """
     if measured:
@@ -90,7 +93,9 @@ def _check_measured(measured: Mapping[str, Any]) -> None:
     if "characters_turned_away" in measured:
         shares.append(measured["characters_turned_away"])
     for found in shares:
-        checked(checked(found, dict, "a share of images").get("share"), NUMBER, "a share")
+        share = checked(checked(found, dict, "a share of images").get("share"), NUMBER, "a share")
+        if not 0 <= share <= 1:
+            raise SpecError(f"a share must be 0 to 1, but is {share}")
         checked(found.get("n"), int, "the n of a share")
 
 
