@@ -42,6 +42,11 @@ class Seen(NamedTuple):
         for start in range(0, len(self.fitted), _AT_ONCE):
             yield Seen(*(each[start : start + _AT_ONCE] for each in self))
 
+    def drawn(self) -> Seen:
+        """Return those that are not blank."""
+        drawn = self.fitted.any(axis=(1, 2))
+        return Seen(*(each[drawn] for each in self))
+
 
 def fit_confidence(characters: Seen, labels: NDArray[np.int64], others: Mapping[str, Seen]) -> Confidence:
     """Return the temperature with the least cross entropy, and the evidence that tells characters from ``others``.
@@ -93,10 +98,9 @@ def best_weights(characters: Seen, strangers: Seen) -> Mapping[str, float]:
     """
     from sklearn.linear_model import LogisticRegression  # whoever has strangers has it: see ``negatives``
 
-    drawn = strangers.fitted.any(axis=(1, 2))
-    if not drawn.any():
+    if not strangers.fitted.any():
         return ENERGY_ALONE
-    ours, theirs = _table(characters), _table(Seen(*(each[drawn] for each in strangers)))
+    ours, theirs = (_table(each.drawn()) for each in (characters, strangers))
     deviations = np.maximum(ours.std(axis=0), _LEAST_DEVIATION)
     rows = (np.concatenate([ours, theirs]) - ours.mean(axis=0)) / deviations
     model = LogisticRegression(C=1 / (_RIDGE * len(rows)), class_weight="balanced", max_iter=1000)

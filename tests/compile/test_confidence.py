@@ -126,6 +126,13 @@ def test_blank_characters_are_turned_away_and_move_no_threshold(answers, charact
     assert fit_confidence(Seen(0 * some.fitted, some.logits), answers[1], others).least_energy is None
 
 
+def test_blank_characters_change_no_weight(characters):
+    strangers = Seen(grain(100, np.random.default_rng(3)), characters.logits[:100])
+    blank = Seen(np.zeros((40, 28, 28), np.uint8), np.full((40, 10), -50, np.float32))
+    some = Seen(*(np.concatenate(each) for each in zip(characters, blank, strict=True)))
+    assert best_weights(some, strangers) == best_weights(characters, strangers)
+
+
 def test_where_no_stranger_shows_anything_the_energy_stands_alone(characters):
     blank = Seen(np.zeros_like(characters.fitted[:50]), characters.logits[:50])
     assert best_weights(characters, blank) == ENERGY_ALONE
