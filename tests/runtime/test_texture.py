@@ -113,6 +113,13 @@ def test_a_larger_drawing_of_the_same_is_about_the_same():
     assert small["thick"] == pytest.approx(large["thick"], abs=0.05)
 
 
+def test_the_largest_image_has_right_figures_too():
+    """White all over: its edges go on, and all but a rim is left when the square's darkest counts."""
+    found = of(np.full((4096, 4096), 255, np.uint8))
+    assert found["smooth"] == 1
+    assert found["thick"] == pytest.approx(((4096 - round(4096 / 6) + 1) / 4096) ** 2)
+
+
 def test_blank_and_no_images_have_figures_too():
     assert of(np.zeros((28, 28), np.uint8)) == {"parts": 0, "smooth": 0, "thick": 0}
     assert {name: values.shape for name, values in figures(np.zeros((0, 28, 28), np.uint8)).items()} == dict.fromkeys(
