@@ -118,8 +118,8 @@ NAMES = (*TORCH_BACKENDS, *BACKENDS)
 
 
 def is_gpus(backend: str) -> bool:
-    """Tell whether a backend computes on a GPU."""
-    return backend.endswith(("-cuda", "-tensorrt")) or backend in FAMILIES
+    """Tell whether a backend, or a peer, computes on a GPU."""
+    return backend.endswith(("-cuda", "-tensorrt")) or backend in (*FAMILIES, "trtexec")
 
 
 def torch_contestants(

@@ -38,6 +38,13 @@ def test_a_peer_stands_beside_each_precision_of_its_backend(contestant):
         peer_contestants(["abacus"], others)
 
 
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_computes_where_the_backend_does_that_it_stands_beside(name, quadrants):
+    ours = Contestant(PEERS[name].backend, "fp32", quadrants.spec, b"model")
+    (theirs,) = peer_contestants([name], [ours])
+    assert theirs.on_gpu == ours.on_gpu == (name == "trtexec")
+
+
 def test_a_peer_that_is_not_here_has_its_reason(monkeypatch, quadrants):
     rows = [Contestant(backend, "fp32", quadrants.spec, b"model") for backend in ("litert", "tensorrt")]
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
