@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .html_report_frame import BOTTOM, LEFT, RIGHT, SIZE, TOP, Ran, called, frame, labels_beside, marker, picture
@@ -13,9 +14,12 @@ _HEIGHT = 340
 
 
 def has_roof(each: Ran) -> bool:
-    """Tell whether a row can be drawn."""
-    row, _ = each
-    return row.roofline is not None and bool(row.roofline.fraction)
+    """Tell whether a row can be drawn; a stored result may have a bound without what it rests on."""
+    row, measured = each
+    if row.roofline is None or not row.roofline.fraction or not measured.median_ms:
+        return False
+    bandwidth, peak = _roof(row.roofline)
+    return bandwidth > 0 and 0 < peak / bandwidth < math.inf
 
 
 def rooflines(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
