@@ -13,10 +13,12 @@ Multicore Architectures", CACM 52(4), 2009):
   caches: each weight once in the row's precision, the batch's input and output in float32.
 * Peaks are measured (``peaks``), not read off a data sheet, with as many threads as the row has.
 
-No row is faster than its bound but for two reasons, and then ``above`` says which: its weights stay in a cache from
-one query to the next, so that memory is not asked for them, or its library multiplies faster than the product that was
-measured. The bound is not raised to what such a row did: measured by itself the row would stand at 100 %, and that the
-peak was measured too low would not be seen. GPU rows' medians hold copies over the bus, which the bound does not.
+No row is faster than its bound but for these reasons, and then ``above`` says which: its weights stay in a cache from
+one query to the next, so that memory is not asked for them; or its library multiplies faster than the product that was
+measured, or less often (Winograd's convolutions: Lavin, Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR
+2016). The bound is not raised to what such a row did: measured by itself the row would stand at 100 %, and that the
+peak was measured too low would not be seen. Medians hold what the bound does not: of rows on GPUs copies over the bus,
+of the scenario ``server`` the wait for earlier queries.
 """
 
 from __future__ import annotations
@@ -111,7 +113,8 @@ class Roofline:
             return None
         if self.limited_by == "memory":
             return "its weights stay in a cache from query to query"
-        return f"its library multiplies faster in {' and '.join(self.macs)} than the product measured"
+        kinds = " and ".join(self.macs)
+        return f"its library multiplies faster in {kinds} than the product measured, or less often (Winograd)"
 
 
 def work_of(bundle: Bundle) -> Work:

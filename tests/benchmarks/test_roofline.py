@@ -92,7 +92,9 @@ def test_without_a_peak_there_is_a_reason_instead_of_a_bound():
 
 def test_a_row_above_its_bound_says_why():
     assert "stay in a cache" in roofline(WORK, "fp32", {}, 1, 1.2, PEAKS).above
-    assert "multiplies faster in fp32 than" in roofline(WORK, "fp32", {}, 10, 5.0, PEAKS).above
+    above = roofline(WORK, "fp32", {}, 10, 5.0, PEAKS).above
+    assert "multiplies faster in fp32 than" in above
+    assert "or less often (Winograd)" in above
 
 
 @pytest.fixture
@@ -129,6 +131,16 @@ def test_the_page_draws_each_row_below_its_roof(roofed):
     assert "eager fp32, 50%" in page
     assert "litert int8: 200.0% of its bound, limited by memory; its weights stay in a cache" in page
     assert "openvino bf16: " not in page.split("Under the roof of this machine</h2>")[1].split("</section>")[0]
+
+
+@pytest.mark.parametrize("change", [{"peak_bytes_per_s": None}, {"peak_bytes_per_s": 0.0}, {"peak_macs_per_s": 0.0}])
+def test_a_stored_row_without_a_roof_is_not_drawn(roofed, change):
+    first, *others = roofed.rows
+    strange = replace(first, roofline=replace(first.roofline, **change))
+    page = to_html({"one": replace(roofed, rows=(strange, *others))})
+    drawn = page.split("Under the roof of this machine</h2>")[1].split("</section>")[0]
+    assert "litert int8: " in drawn
+    assert f"{REFERENCE}: " not in drawn
 
 
 class Fake:
