@@ -1,13 +1,15 @@
 """What a sweep changes from row to row: images in a query up to the knee, CPU threads, the images' size.
 
 The knee of a row is the smallest batch with ``NEARLY`` of the best throughput that it has in the sweep: larger ones
-cost latency and bring nothing. A row whose best is at the largest batch that was measured has none yet.
+cost latency and bring little. A row of which only the largest batch has that has none yet. Throughputs are the medians
+of the rounds': what disturbs one of them moves no knee.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
 from quillrt.runtime.errors import ConfigError
 
@@ -33,7 +35,7 @@ def check_sweeps(names: Collection[str], scenario: str) -> None:
 
 
 def knee(throughputs: Mapping[int, float]) -> int | None:
-    """Return the smallest batch with nearly the best throughput, images a second by batch; ``None`` of the largest."""
+    """Return the smallest batch with nearly the best throughput, images a second by batch; ``None``: the largest."""
     best = max(throughputs.values())
     found = min(batch for batch, each in throughputs.items() if each >= NEARLY * best)
     return found if found < max(throughputs) else None
@@ -89,5 +91,6 @@ def _knees(rows: Sequence[Row]) -> dict[str, int | None]:
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         if row.measured and row.name == row.series:
-            found.setdefault(row.name, {})[row.batch] = row.measured.images_per_second
+            speeds = [each.queries * row.batch / each.wall_s for each in row.measured.rounds]
+            found.setdefault(row.name, {})[row.batch] = median(speeds)
     return {name: knee(throughputs) for name, throughputs in found.items()}

@@ -76,6 +76,16 @@ def test_batches_that_were_measured_before_are_part_of_it(planted, swept_batches
     assert [row.batch for row in rows if row.knee] == [2]
 
 
+def test_a_disturbed_round_moves_no_knee():
+    """Batch 2 is as fast as batch 4, but a neighbour halved one of its rounds."""
+    quiet, disturbed = (1.0,) * 5, (1.0, 1.0, 2.0, 1.0, 1.0)
+    times = {1: (1.0, quiet), 2: (1.0, disturbed), 4: (2.0, quiet), 8: (4.0, quiet)}
+    rows = with_knees([row(REFERENCE, batch, ms, rounds=rounds) for batch, (ms, rounds) in times.items()])
+    assert [each.batch for each in rows if each.knee] == [2]
+    whole = {each.batch: each.measured.images_per_second for each in rows}
+    assert knee(whole) == 4
+
+
 def test_what_rises_to_the_end_has_no_knee(planted, swept_batches, monkeypatch):
     monkeypatch.setattr(sweeps, "_LARGEST_BATCH", 64)
     rows = swept_batches(planted("eager", MS))
