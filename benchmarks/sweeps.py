@@ -42,7 +42,9 @@ def knee(throughputs: Mapping[int, float]) -> int | None:
 
 
 def to_the_knee(rows: Sequence[Row], measured_at: Callable[[int], Sequence[Row]]) -> tuple[Row, ...]:
-    """Return ``rows`` and those of the batches 1, 2, 4 ... until one is a step beyond every row's knee, by batch.
+    """Return ``rows`` and those of the batches 1, 2, 4 ... until one is two steps beyond every row's knee, by batch.
+
+    Batches take no turns: were one step enough, a machine disturbed throughout a batch would end the sweep too early.
 
     Args:
         rows: measured before.
@@ -53,7 +55,7 @@ def to_the_knee(rows: Sequence[Row], measured_at: Callable[[int], Sequence[Row]]
         if all(row.batch != batch for row in found):
             found += measured_at(batch)
         knees = _knees(found).values()
-        if all(each is not None and each < batch for each in knees):
+        if all(each is not None and 4 * each <= batch for each in knees):
             break
         batch *= 2
     return tuple(sorted(found, key=lambda row: row.batch))

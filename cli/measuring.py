@@ -120,8 +120,8 @@ def bench(
         list[str] | None,
         typer.Option(
             "--sweep",
-            help="More rows: batch (1, 2, 4 ... to a step beyond each row's knee), threads (1, 2, 4 ... cores), size "
-            "(the checkpoint's network, untrained, for images of 28 to 64 pixels); repeatable.",
+            help="More rows: batch (1, 2, 4 ... to two steps beyond each row's knee), threads (1, 2, 4 ... cores), "
+            "size (the checkpoint's network, untrained, for images of 28 to 64 pixels); repeatable.",
         ),
     ] = None,
     roofline: Annotated[

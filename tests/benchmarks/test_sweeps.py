@@ -61,18 +61,26 @@ def full_at(batch):
     return lambda n, images: max(len(images), batch) * MS
 
 
-def test_a_sweep_ends_a_step_beyond_the_last_knee(planted, swept_batches):
+def test_a_sweep_ends_two_steps_beyond_the_last_knee(planted, swept_batches):
     rows = swept_batches(planted("eager", full_at(4)), planted("litert", full_at(16)))
-    assert [row.batch for row in rows if row.backend == "eager"] == [1, 2, 4, 8, 16, 32]
+    assert [row.batch for row in rows if row.backend == "eager"] == [1, 2, 4, 8, 16, 32, 64]
     assert [(row.backend, row.batch) for row in rows if row.knee] == [("eager", 4), ("litert", 16)]
     rates = {row.batch: row.measured.images_per_second for row in rows if row.backend == "eager"}
     assert rates[1] == pytest.approx(250, rel=0.01)  # a query of 4 ms
     assert rates[32] == pytest.approx(1000, rel=0.01)
 
 
+def test_a_batch_that_was_disturbed_throughout_does_not_end_it(planted, swept_batches):
+    def disturbed(n, images):
+        return max(len(images), 8) * MS * (3 if len(images) == 2 else 1)
+
+    rows = swept_batches(planted("eager", disturbed))
+    assert [row.batch for row in rows if row.knee] == [8]
+
+
 def test_batches_that_were_measured_before_are_part_of_it(planted, swept_batches):
     rows = swept_batches(planted("eager", full_at(2)), first=(1, 6))
-    assert [row.batch for row in rows] == [1, 2, 4, 6]
+    assert [row.batch for row in rows] == [1, 2, 4, 6, 8]
     assert [row.batch for row in rows if row.knee] == [2]
 
 
