@@ -73,7 +73,8 @@ def charts(results: Mapping[str, Result]) -> list[Charts]:
             "Under the roof of this machine",
             "Multiply-adds a second over multiply-adds for each byte that must be moved. The lines are what the "
             "machine's measured bandwidth and peaks allow; the share is that of the row's bound, above 100 % where its "
-            "weights stay in a cache, or its library multiplies faster than the product that was measured, or less often.",
+            "weights stay in a cache, or its library multiplies faster than the product that was measured, or less "
+            "often.",
             _by_batch(results, lambda rows: [each for each in _ran(rows) if has_roof(each)], rooflines),
         ),
         Charts(
