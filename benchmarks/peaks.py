@@ -34,25 +34,23 @@ class Prober:
     """Times one kind of work, in the process it was started for."""
 
     def product(self, kind: str, gpu: int | None, threads: int) -> tuple[float, int, str]:
-        """Return the most multiply-adds a second of a square product in ``kind``, of how many, and what it was.
+        """Return the most multiply-adds a second of a square product in ``kind``, of how many such, and what it was.
 
         The sides double until one product takes a while: which size suits the caches best is the library's affair.
 
         Raises:
             BackendUnavailable: nothing here multiplies in ``kind``.
         """
-        best, repeats, how = 0.0, 0, ""
+        best = (0.0, 0, "")
         size = _SMALLEST
         while size <= _LARGEST:
             run, wait, name = _numpy_product(kind, gpu, size) if _no_torch() else _product(kind, gpu, threads, size)
             took_s, count = _fastest(run, wait)
-            repeats += count
-            if size**3 / took_s > best:
-                best, how = size**3 / took_s, f"{name} of {size} x {size}"
+            best = max(best, (size**3 / took_s, count, f"{name} of {size} x {size}"))
             if took_s > _LONG_S:
                 break
             size *= 2
-        return best, repeats, how
+        return best
 
     def copy(self, gpu: int | None, threads: int, size: int) -> tuple[float, int, str]:
         """Return the most bytes a second, read and written, of a copy of ``size`` bytes."""

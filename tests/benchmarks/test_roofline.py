@@ -207,6 +207,14 @@ def test_the_fastest_of_several_runs_counts(monkeypatch):
     assert ticks == ["run", "wait"] * 6  # the first warms up
 
 
+def test_the_size_that_suits_best_counts_with_its_own_repeats(monkeypatch):
+    monkeypatch.setattr(peaks_module, "find_spec", lambda name: None)
+    timed = iter([(0.02, 30), (0.04, 7), (0.4, 5)])  # of 256, 512 and 1024: 0.84, 3.4 and 2.7 GMAC/s
+    monkeypatch.setattr(peaks_module, "_fastest", lambda run, wait: next(timed))
+    assert Prober().product("fp32", None, 1) == (512**3 / 0.04, 7, "numpy.matmul of 512 x 512")
+    assert next(timed, None) is None  # behind one of 0.4 s there is none
+
+
 def test_without_torch_numpy_multiplies_in_fp32_alone(monkeypatch):
     monkeypatch.setattr(peaks_module, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "torch", None)
