@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from .moment import warnings
 from .peaks import Peaks
 from .peers import beside
 from .report import write_report
-from .resized import resized_rows
+from .resized import check_resizable, resized_rows
 from .results import Result, Row
 from .roofline import work_of
 from .rotation import plan, spread
@@ -63,14 +64,15 @@ def bench(
     Raises:
         ConfigError: no backend or sweep has such a name, or takes such an option, or a sweep lacks a checkpoint.
         CheckpointError: there is no such file, or the bundle was not compiled from it.
+        BackendUnavailable: the sweep of sizes lacks a package.
         OSError: the folder cannot be written.
     """
     spec = bundle.manifest.model
     if rows.peers and settings.scenario == "server":
         raise ConfigError("expected no peer in the scenario server: peers run one query after the other; leave it out")
     check_sweeps(rows.sweeps, settings.scenario)
-    if "size" in rows.sweeps and checkpoint is None:
-        raise ConfigError("expected a checkpoint, whose network the sweep size makes anew, found none; give one")
+    if "size" in rows.sweeps:
+        check_resizable(checkpoint)
     contestants = entrants(bundle, checkpoint, rows, settings)
     if "threads" in rows.sweeps:
         contestants = threaded(contestants, settings.threads, cores())
@@ -108,16 +110,7 @@ def bench(
     if labels is None:
         doubts.append(f"no accuracy: {source} has no labels out of {' '.join(spec.labels)}")
     result = Result(
-        settings={
-            **asdict(settings),
-            "preset": rows.preset,
-            "roofline": rows.roofline,
-            "sweeps": list(rows.sweeps),
-            "source": source,
-            "images": len(tensors),
-            "images_sha256": chosen.sha256(),
-            "provider_options": dict(rows.options),
-        },
+        settings={**asdict(settings), **_made_of(rows, chosen, source)},
         environment=environment,
         rows=measured,
         rotation=plan(tensors, source),
@@ -134,6 +127,19 @@ def bench(
         (folder / "latency.png").unlink(missing_ok=True)  # an older run's would pass for this one's
         say(f"no plot: {error}")
     return result
+
+
+def _made_of(rows: Rows, images: ImageSet, source: str) -> dict[str, Any]:
+    """Return what the rows were made of, as a result says it beside its ``Settings``."""
+    return {
+        "preset": rows.preset,
+        "roofline": rows.roofline,
+        "sweeps": list(rows.sweeps),
+        "source": source,
+        "images": len(images),
+        "images_sha256": images.sha256(),
+        "provider_options": dict(rows.options),
+    }
 
 
 def check_checkpoint(bundle: Bundle, path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.errors import ExportError
+from quillrt.runtime.errors import BackendUnavailable, ConfigError, ExportError
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.preprocessing import Preprocessing
@@ -27,7 +28,21 @@ from .running import Settings, measure
 _SAMPLES = 64  # that calibrate: the ranges are of no matter
 _IMAGES = 256  # that queries rotate through, with their copies
 _PRECISIONS = (Precision.FP32, Precision.INT8)
+_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime")
 WHY = "weights as initialised, calibrated on noise: only speed is compared"
+
+
+def check_resizable(checkpoint: Path | None) -> None:
+    """Raise unless there is a checkpoint, and what makes its network anew, before anything is measured.
+
+    Raises:
+        ConfigError: there is no checkpoint.
+        BackendUnavailable: a package is missing.
+    """
+    if checkpoint is None:
+        raise ConfigError("expected a checkpoint, whose network the sweep size makes anew, found none; give one")
+    if absent := [package for package in _PACKAGES if find_spec(package) is None]:
+        raise BackendUnavailable(f"the sweep size needs {', '.join(absent)}: pip install 'quillrt[train,compile]'")
 
 
 def resized_rows(

@@ -1,5 +1,6 @@
 """Sweeps: knees by hand and on planted throughputs, who is measured, and a real one with tiny networks."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from importlib.resources import files
@@ -213,6 +214,18 @@ def untrained(tmp_path_factory):
     entry = entry_for(model, "model.fp32.onnx", "onnx", precision=Precision.FP32, backends=backends)
     write_bundle(checkpoint.with_suffix(".quill"), spec, source.record, [entry])
     return checkpoint
+
+
+def test_sizes_without_pytorch_are_refused_before_anything_is_measured(quillrt, untrained, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr("quillrt.benchmarks.resized.find_spec", lambda name: None if name == "torch" else find(name))
+    options = ("--checkpoint", untrained, "--sweep", "size", "--output", tmp_path / "out")
+    assert quillrt("bench", untrained.with_suffix(".quill"), *options) == (
+        1,
+        "",
+        "quillrt: error: the sweep size needs torch: pip install 'quillrt[train,compile]'\n",
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_network_of_another_size_is_the_same_in_every_row(untrained):
