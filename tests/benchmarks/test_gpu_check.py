@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quillrt.benchmarks import gpu_check, gpu_matrix, gpu_verdict
-from quillrt.benchmarks.attempts import compare
+from quillrt.benchmarks.agreement import compare
 from quillrt.benchmarks.contestants import Contestant, torch_contestants
 from quillrt.benchmarks.deadline import LATE
 from quillrt.benchmarks.environment import describe
