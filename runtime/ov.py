@@ -64,10 +64,11 @@ class OpenVINOSession(Session):
         """Let the model read and write memory of its own: OpenVINO takes a fifth longer where queries bring others."""
         import openvino
 
+        self._images = self._logits = np.empty(0, np.float32)  # of no batch, where the model refuses one of these
         images, logits = np.empty(shape, np.float32), np.empty((shape[0], len(self._spec.labels)), np.float32)
         for name, values in ((self._spec.input.name, images), (self._spec.output.name, logits)):
             self._request.set_tensor(name, openvino.Tensor(values, shared_memory=True))
-        self._images, self._logits = images, logits  # not before: where the model refuses them, so it does next time
+        self._images, self._logits = images, logits
 
     def runtime_model(self) -> Any:
         """Return OpenVINO's graph of the kernels it runs, each with its facts in ``get_rt_info()``."""

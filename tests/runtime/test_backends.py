@@ -154,20 +154,30 @@ def test_a_graph_that_fails_when_it_runs_is_one_line(backend, quadrants):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("fixed", ["image", "logits"])
 @pytest.mark.parametrize("backend", [name for name in ONNX_ON_CPU if REASONS[name] is None])
-def test_a_batch_that_the_graph_refuses_is_refused_each_time_it_is_asked(backend, quadrants):
+def test_a_batch_that_the_graph_refuses_is_refused_each_time_it_is_asked(backend, fixed, quadrants):
     """A graph for one image whose spec promises any number of them, as a bundle that somebody made may have it."""
     import onnx
 
     model = onnx.load_from_string(quadrants.onnx)
-    for each in (*model.graph.input, *model.graph.output):
-        each.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = model.graph
+    if fixed == "image":
+        graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    else:  # the image is taken, and its answer is not
+        graph.node[-1].output[0] = "all"
+        graph.node.append(onnx.helper.make_node("Reshape", ["all", "one"], ["logits"]))
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 4]), "one"))
+    graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
 
     with open_session(backend, model.SerializeToString(), quadrants.spec) as session:
-        for _ in range(2):
-            with pytest.raises(BundleError, match="cannot run the model"):
-                session.run(batch_of(2))
-        np.testing.assert_allclose(session.run(batch_of(1)), quadrants.logits(batch_of(1)), atol=1e-6)
+        for refused in (False, True, True, False):
+            batch = batch_of(1 + refused)
+            if refused:
+                with pytest.raises(BundleError, match="cannot run the model"):
+                    session.run(batch)
+            else:
+                np.testing.assert_allclose(session.run(batch), quadrants.logits(batch), atol=1e-6)
 
 
 @pytest.mark.parametrize("ask", [why_unavailable, lambda name: open_session(name, b"", None)])
