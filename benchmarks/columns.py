@@ -95,7 +95,8 @@ def _roof(get: Callable[[Roofline], Value]) -> Callable[[Row], Value]:
     return lambda row: None if row.roofline is None else get(row.roofline)
 
 
-def _held_p99(measured: Measured) -> float | None:
+def held_p99(measured: Measured) -> float | None:
+    """Return the median of the rounds' 99th percentiles in ms at the rate that each held; ``None`` if none did."""
     held = [trial.p99_ms for each in measured.served for trial in each.trials if trial.rate_qps == each.rate_qps]
     return median(held) if held else None
 
@@ -148,7 +149,7 @@ ROOFLINE = (
 )
 SERVED = (
     Column("rate_qps", "queries/s held", _of(lambda m: m.metric.value if m.served else None), ",.0f"),
-    Column("rate_p99_ms", "p99 at that, ms", _of(_held_p99), ".3f"),
+    Column("rate_p99_ms", "p99 at that, ms", _of(held_p99), ".3f"),
 )
 
 

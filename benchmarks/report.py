@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 from quillrt.runtime.files import write_text
 
+from .columns import held_p99
 from .comparing import REFERENCES
 from .environment import hardware_line
 from .measured import HOST_BOUND, Cost, Measured
@@ -76,10 +76,10 @@ def _cost_cells(row: Row, cost: Cost) -> tuple[str, ...]:
 
 
 def _served_cells(row: Row, measured: Measured) -> tuple[str, ...]:
-    held = [trial.p99_ms for each in measured.served for trial in each.trials if trial.rate_qps == each.rate_qps]
+    held = held_p99(measured)
     tried = sum(len(each.trials) for each in measured.served)
     rate = measured.metric.value
-    return (row.name, str(row.batch), f"{rate or 0:,.0f}", f"{median(held):.3f}" if held else "–", str(tried))
+    return (row.name, str(row.batch), f"{rate or 0:,.0f}", "–" if held is None else f"{held:.3f}", str(tried))
 
 
 def notes(rows: Sequence[Row]) -> list[str]:

@@ -8,6 +8,8 @@ import pytest
 from invented import REFERENCE, absent, result, row
 
 from quillrt.benchmarks.columns import ranked, tables, to_csv
+from quillrt.benchmarks.measured import Served, Trial
+from quillrt.benchmarks.report import served_cells
 
 
 @pytest.fixture
@@ -60,3 +62,21 @@ def test_a_missing_value_is_a_dash_and_an_interval_stands_beside_its_value(made)
     assert by_title["peak memory, MB"].text(first) == "50"
     assert by_title["× eager"].text(first) == "2.00"  # both rows have the same rounds: no width
     assert by_title["accuracy (95 %)"].text(first) == "99.50% (99.10% to 99.80%)"
+
+
+def test_the_rate_that_was_held_stands_with_the_p99_at_that_rate():
+    held = [
+        Served(
+            100.0,
+            (
+                Trial(100.0, 700, p99, held=True, completed_qps=99.0),
+                Trial(200.0, 700, 50.0, held=False, completed_qps=150.0),
+            ),
+        )
+        for p99 in (4.0, 7.0)
+    ]
+    none = Served(0.0, (Trial(50.0, 700, 30.0, held=False, completed_qps=40.0),))
+    rows = [row(REFERENCE, 1, 1.0, served=tuple(held)), row("litert fp32", 1, 1.0, served=(none,))]
+    assert [line[3:] for line in served_cells(rows)] == [("5.500", "4"), ("–", "1")]
+    lines = [line.split(",") for line in to_csv({"one": result(*rows)}).splitlines()]
+    assert [line[lines[0].index("rate_p99_ms")] for line in lines[1:]] == ["5.5", ""]
