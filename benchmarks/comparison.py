@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from quillrt.compile.verify import MAX_DROP
+from quillrt.runtime.errors import ConfigError, DataError
 
 from .comparing import CHANCE, ROUNDS
 from .comparison_accuracy import AccuracyChange, accuracy_change, same_images
@@ -31,6 +32,7 @@ from .statistics import student_quantile
 
 THRESHOLD_PERCENT = 5.0
 REGRESSIONS = ("slower", "wrong", "less accurate")
+UNDECIDED = ("too noisy", "not judged")
 
 _RESAMPLES = 10_000
 _SEED = 0
@@ -107,8 +109,17 @@ class Comparison:
 
 
 def compare(old: Result, new: Result, threshold_percent: float = THRESHOLD_PERCENT) -> Comparison:
-    """Compare the rows of two results, by name and batch size; peers' are none of ours."""
+    """Compare the rows of two results, by name and batch size; peers' are none of ours.
+
+    Raises:
+        ConfigError: the threshold is not finite, or negative.
+        DataError: nothing was measured before.
+    """
+    if not 0 <= threshold_percent < math.inf:
+        raise ConfigError(f"expected a threshold of 0 % or more, found {threshold_percent}")
     before, after = ({(row.name, row.batch): row for row in each.rows if row.kind == "backend"} for each in (old, new))
+    if not any(map(_ran, before.values())):
+        raise DataError("expected an older result with rows that were measured, found none; measure again")
     same = same_images(old, new)
     rows = [
         _change(row, before[key], same=same, allowed=1 + threshold_percent / 100)

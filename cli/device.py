@@ -90,6 +90,8 @@ def run(
         raise typer.BadParameter("--resume, --overwrite, --workers and --on go with --output")
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps the rows that --overwrite removes; give one of them")
+    if "" in images:  # as an unset variable leaves it; a path of nothing would be this folder
+        raise typer.BadParameter("expected image files, folders or -, found an empty name")
     check_way(preprocessing)
     bulk = Bulk(images, output or "", resume, overwrite, workers, batch_size, as_json, quiet)
     if output is not None and on is None:

@@ -38,7 +38,7 @@ def explain(
     from quillrt.runtime.prepare import PHOTO, Prepared, fit_photo
     from quillrt.runtime.select import open_fitting
 
-    check_output(output, ".png")
+    check_output(output, ".png", image)
     original = open_channels(image, str(image), LONGEST)
     bundle = Bundle.open(model.path)
     session, _, _ = open_fitting(bundle, backend, precision_of(precision))

@@ -107,19 +107,21 @@ def _verb(ctx: typer.Context) -> str:
     return ".".join(context.info_name or "" for context in _below_root(ctx))
 
 
-def check_output(path: Path, suffix: str) -> None:
-    """Raise now, rather than after long work, unless ``path`` can be written and ends in ``suffix``.
+def check_output(path: Path, suffix: str, source: Path | None = None) -> None:
+    """Raise now, rather than after long work, unless ``path`` can be written, ends in ``suffix`` and is not ``source``.
 
     Raises:
-        ConfigError: another suffix, a folder in its place, or no folder above it that can be written.
+        ConfigError: another suffix, a folder or what is read in its place, or no folder above it that can be written.
     """
     if path.suffix != suffix:
-        raise ConfigError(f"expected an output that ends in {suffix}, found {path}; give --output NAME{suffix}")
+        raise ConfigError(f"expected an output that ends in {suffix}, found {path}; give a name with it")
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
         what = path if path.is_dir() else above
         kind = "a folder" if path.is_dir() else "no folder that can be written"
-        raise ConfigError(f"expected to write the file {path}, but {what} is {kind}; give another --output")
+        raise ConfigError(f"expected to write the file {path}, but {what} is {kind}; give another name")
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise ConfigError(f"expected to write another file than is read, found {path} for both; give another name")
 
 
 def config_beside(output: Path) -> Path:

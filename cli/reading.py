@@ -50,7 +50,7 @@ def read(
     from quillrt.runtime.session import SessionOptions
 
     if annotate is not None:
-        check_output(annotate, ".png")
+        check_output(annotate, ".png", page)
     is_stdin = str(page) == "-"
     source, name = (bounded(sys.stdin.buffer, MOST_BYTES, "stdin"), "stdin") if is_stdin else (page, str(page))
     image = open_channels(source, name, LONGEST)

@@ -86,6 +86,9 @@ def compare(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0, max=1000, help="Per cent that a row may be slower by.")
     ] = 5.0,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="No failure where a row of OLD was not measured in NEW.")
+    ] = False,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compare results of other machines, settings or versions of the form, too.")
     ] = False,
@@ -93,7 +96,8 @@ def compare(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Compare two results of bench; exit code 1 when a row became slower beyond noise and threshold, or wrong."""
+    """Compare two results of bench; exit code 1 when a row became slower beyond noise and threshold, wrong or lost."""
+    from quillrt.benchmarks.comparison import UNDECIDED
     from quillrt.benchmarks.comparison import compare as judge
     from quillrt.benchmarks.comparison_machine import obstacles, remarks
     from quillrt.benchmarks.stored import load_result
@@ -121,8 +125,11 @@ def compare(
             for line in lines:
                 typer.echo(f"{title}: {line}")
         if not found.regressions:
+            doubtful = len([row for row in found.rows if row.verdict in UNDECIDED])
             typer.echo(f"no row became worse beyond noise and {threshold:g} %")
-    if found.regressions:
+            if doubtful:
+                typer.echo(f"of {doubtful} of the {len(found.rows)} rows that cannot be said: measure them longer")
+    if found.regressions or (found.missing and not allow_missing):
         raise typer.Exit(1)
 
 

@@ -42,7 +42,7 @@ class Bundle:
         return self.files[entry.path]
 
     @classmethod
-    def open(cls, path: Path, signature_key: Path | None = None, *, made_here: bool = False) -> Bundle:
+    def open(cls, path: str | Path, signature_key: Path | None = None, *, made_here: bool = False) -> Bundle:
         """Read and check a bundle whole.
 
         Args:
@@ -56,6 +56,7 @@ class Bundle:
                 unknown or changed, a graph that names something outside of itself.
             ConfigError: the key cannot be had.
         """
+        path = Path(path)
         files = _read_zip(path)
         try:
             text = files.pop(MANIFEST)

@@ -11,6 +11,7 @@ from quillrt.benchmarks.comparison import compare, ratio_interval
 from quillrt.benchmarks.comparison_accuracy import accuracy_change, same_images
 from quillrt.benchmarks.comparison_machine import obstacles, remarks
 from quillrt.benchmarks.measured import Accuracy
+from quillrt.runtime.errors import ConfigError, DataError
 
 
 def verdicts(*pair, **options):
@@ -72,6 +73,14 @@ def test_what_is_wrong_now_is_a_regression_and_what_was_is_none(old):
     assert verdicts(bad, bad)[name] == "still wrong"
     assert not compare(bad, bad).regressions
     assert verdicts(bad, old)[name] == "mended"
+
+
+def test_nothing_measured_before_is_no_comparison(old):
+    nothing = result(absent("litert int8", 1, "no LiteRT"))
+    with pytest.raises(DataError, match="rows that were measured, found none"):
+        compare(nothing, old)
+    with pytest.raises(ConfigError, match="0 % or more, found inf"):
+        compare(old, old, inf)
 
 
 def test_missing_and_new_rows_are_listed(old):

@@ -85,6 +85,22 @@ def test_a_noisy_result_ends_with_0(quillrt, results):
     assert code == 0
     assert "too noisy" in out
 
+    assert "of 1 of the 2 rows that cannot be said" in out
+
+
+def test_a_row_that_does_not_run_any_more_ends_with_1_unless_it_may(quillrt, results):
+    gone = results("gone")
+    told = json.loads(gone.read_text())
+    told["rows"][1] |= {"measured": None, "reason": "boom"}
+    gone.write_text(json.dumps(told))
+    code, out, _ = quillrt("compare", results("old"), gone)
+    assert code == 1
+    assert "missing: litert int8, batch 1: boom" in out
+    assert quillrt("compare", results("old"), gone, "--allow-missing")[0] == 0
+    code, out, err = quillrt("compare", gone, gone, "--threshold", "nan", "--json")
+    assert (code, out) == (1, "")
+    assert "expected a threshold of 0 % or more, found nan" in err
+
 
 def test_json_has_every_figure(quillrt, results):
     code, out, _ = quillrt("compare", results("old"), results("new", 1.2), "--json")

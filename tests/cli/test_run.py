@@ -169,6 +169,23 @@ def test_a_file_name_neither_steers_the_terminal_nor_breaks_the_line(quillrt, qu
     assert out.count("\n") == 1
 
 
+def test_an_empty_name_is_wrong_usage_not_this_folder(quillrt, quadrants_bundle):
+    code, out, err = quillrt("run", "-q", quadrants_bundle, "")
+    assert (code, out) == (2, "")
+    assert "found an empty name" in err
+
+
+@pytest.mark.parametrize("command", [("read", "{}", "--annotate", "{}"), ("explain", "{}", "--output", "{}")])
+def test_a_picture_is_not_written_over_the_photograph_that_is_read(quillrt, quadrants_bundle, pictures, command):
+    photograph = pictures / "se.png"
+    before = photograph.read_bytes()
+
+    verb = [each.format(photograph) for each in command]
+
+    assert_one_line(quillrt(*verb, "--model", quadrants_bundle), "expected to write another file than is read")
+    assert photograph.read_bytes() == before
+
+
 def bomb():
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)), (b"IDAT", b""), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
