@@ -160,6 +160,10 @@ class Routes:
             raise _UNKNOWN
 
     def _top_k(self, request: Request) -> int:
+        names = [name for name, _ in request.query_params.multi_items()]
+        if strange := sorted(set(names) - {"top_k", "input"}) or [name for name in names if names.count(name) > 1]:
+            said = f"expected top_k and input once each at most, found {strange[0][:40]!r}"
+            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, said)
         given = request.query_params.get("top_k", str(self._answers.top_k))
         if not (given.isascii() and given.isdecimal() and 0 < len(given) < 6 and int(given) > 0):
             raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, f"expected top_k of 1 or more, found {given[:40]!r}")

@@ -225,6 +225,8 @@ def test_doubts_are_the_bundles_and_the_options(asking, png):
         ("POST", "/predict", b"{", "application/json", 400, "the body cannot be read"),
         ("POST", "/predict", b"x" * 201, "image/png", 413, "at most 200 bytes"),
         ("POST", "/predict?top_k=0", b"x", "image/png", 422, "expected top_k of 1 or more, found '0'"),
+        ("POST", "/predict?topk=3", b"x", "image/png", 422, "expected top_k and input once each at most, found 'topk'"),
+        ("POST", "/predict?top_k=1&top_k=2", b"x", "image/png", 422, "once each at most, found 'top_k'"),
         ("POST", "/predict?top_k=%0a%F0", b"x", "image/png", 422, "expected top_k of 1 or more"),
         ("GET", "/predict", b"", None, 405, "expected POST at /predict, found GET"),
         ("GET", "/%0d%0aevil", b"", None, 404, "expected a route of this server, found"),
@@ -363,7 +365,7 @@ def test_the_token_guards_what_computes_and_counts_and_is_never_logged(asking, p
                 codes[name, path] = status
                 assert (headers.get("www-authenticate") == "Bearer") == (status == 401)
         right = [("authorization", f"Bearer {TOKEN}")]
-        assert (await asked("POST", f"/predict?token={TOKEN}", png(0), "image/png", headers=right))[0] == 200
+        assert (await asked("POST", f"/predict?token={TOKEN}", png(0), "image/png", headers=right))[0] == 422
         assert (await asked("GET", "/metrics", headers=right))[0] == 200
         return codes, asked.log
 
