@@ -14,6 +14,8 @@ from tempfile import TemporaryFile
 from time import perf_counter
 from typing import IO, Protocol
 
+from quillrt.runtime.counting import counted
+
 _POWERCAP = Path("/sys/class/powercap")
 _INTERVAL_MS = 50
 _GOODBYE_S = 5.0
@@ -40,7 +42,7 @@ class Rapl:
     """Intel's and AMD's counters of each processor package, by the kernel's powercap files."""
 
     def __init__(self, packages: list[Path]) -> None:
-        self.name = f"RAPL, {len(packages)} package{'s' if len(packages) > 1 else ''}"
+        self.name = f"RAPL, {counted(len(packages), 'package')}"
         self._packages = packages
         self._largest = [_number(path / "max_energy_range_uj") for path in packages]
 

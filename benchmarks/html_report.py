@@ -9,6 +9,8 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from quillrt.runtime.counting import counted
+
 from .doubting import doubts
 from .environment import hardware_line
 from .html_report_charts import charts
@@ -40,7 +42,7 @@ def to_html(results: Mapping[str, Result]) -> str:
 def _run(name: str | None, result: Result) -> str:
     """Return the head of a result: what makes it doubtful, what is wrong, who is the fastest, on what machine."""
     settings, environment = result.settings, result.environment
-    about = f"{settings['scenario']}, {settings['threads']} CPU threads a query, {environment['time']}"
+    about = f"{settings['scenario']}, {counted(settings['threads'], 'CPU thread')} a query, {environment['time']}"
     wrong = [line for line in notes(result.rows) if line.startswith("WRONG: ")]
     return tag(
         "section",

@@ -8,7 +8,7 @@ from html import escape
 
 from .columns import ranked
 from .html_report_frame import Ran
-from .html_report_heaps import ridges, throughput_bars, transfers
+from .html_report_heaps import ridges, transfers
 from .html_report_plots import pareto, throughput_over
 from .html_report_roofline import has_roof, rooflines
 from .html_report_svg import tag
@@ -48,7 +48,8 @@ def charts(results: Mapping[str, Result]) -> list[Charts]:
         Charts(
             "Accuracy against latency",
             "Further left is faster, further up is more often right; vertical bars are 95 % intervals. Nothing beats "
-            "the rows on the dotted line in both. Rows whose answers are wrong are crossed out and never on it.",
+            "the rows on the dotted line in both. Rows whose answers are wrong are crossed out and never on it. "
+            "The numbers are those of the list below the plot.",
             _by_batch(results, _with_accuracy, pareto),
         ),
         Charts(
@@ -98,12 +99,9 @@ def _by_batch(
 
 
 def _throughput(results: Mapping[str, Result]) -> tuple[str, ...]:
-    """Return a figure per result: lines over the batch sizes, or bars where there is one batch size alone."""
-    rows = {name: [e for e in _ran(ranked(each.rows)) if _is_usual(e[0])] for name, each in results.items()}
-    batches = {row.batch for some in rows.values() for row, _ in some}
-    if len(batches) > 1:
-        return tuple(_figures(rows, "all batch sizes", throughput_over("batch size", lambda row: row.batch)))
-    return tuple(_figures(rows, f"batch {batches.pop()}" if batches else "", throughput_bars))
+    """Return a figure per result whose rows ran with several batch sizes, a line for each."""
+    rows = {name: _ran([row for row in ranked(each.rows) if _is_usual(row)]) for name, each in results.items()}
+    return tuple(_over(rows, "all batch sizes", "batch size", lambda row: row.batch))
 
 
 def _swept(results: Mapping[str, Result], sweep: str) -> tuple[str, ...]:
@@ -113,8 +111,19 @@ def _swept(results: Mapping[str, Result], sweep: str) -> tuple[str, ...]:
     found: list[str] = []
     for batch in sorted({row.batch for some in rows.values() for row in some}):
         alike = {name: _ran([row for row in some if row.batch == batch]) for name, some in rows.items()}
-        found += _figures(alike, f"batch {batch}", throughput_over(title, value))
+        found += _over(alike, f"batch {batch}", title, value)
     return tuple(found)
+
+
+def _over(rows: Mapping[str, Sequence[Ran]], title: str, axis: str, value: Callable[[Row], int]) -> list[str]:
+    """Return a figure for each result, of those series alone that have two values at least: a point is no line."""
+    lines: dict[str, list[Ran]] = {}
+    for name, some in rows.items():
+        values: dict[str, set[int]] = {}
+        for row, _ in some:
+            values.setdefault(row.series, set()).add(value(row))
+        lines[name] = [each for each in some if len(values[each[0].series]) > 1]
+    return _figures(lines, title, throughput_over(axis, value))
 
 
 def _is_usual(row: Row) -> bool:

@@ -12,6 +12,8 @@ from .results import Row
 SIZE = 12.0  # of letters
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 44  # margins of a plot
 
+_KEY_LINE = 18
+
 Ran = tuple[Row, Measured]
 
 _FAMILIES = ("eager", "torch", "pytorch", "onnxruntime", "openvino", "litert", "tensorrt")
@@ -57,18 +59,30 @@ def marker(row: Row, x: float, y: float, said: str) -> str:
     return tag("path", title, d=shapes.get(row.precision or "", circle), class_=f"point {family(row)}{noisy}")
 
 
-def labels_beside(
-    points: Sequence[tuple[float, float]], labels: Sequence[str], inside: Box, room: float, around: Sequence[Box] = ()
-) -> list[str]:
-    """Return each point's label, cut to ``room``, with a line to its point where it had to go away from it."""
+def numbered(points: Sequence[tuple[float, float]], inside: Box, around: Sequence[Box] = ()) -> list[str]:
+    """Return each point's number beside it, with a line to its point where it had to go away from it.
+
+    Names would lie on each other and on what is drawn: they stand in the ``key`` below.
+    """
     parts = []
-    said = [cut(label, room, SIZE) for label in labels]
+    said = [f"{number} " for number in range(1, len(points) + 1)]  # two side by side must not read as one
     for label, (x, y), (left, base) in zip(said, points, place_labels(points, said, SIZE, inside, around), strict=True):
-        if abs(base - y) > SIZE:
+        if abs(base - y) > 2 * SIZE:
             near = min(max(x, left), left + width_of(label, SIZE))
             parts.append(line(x, y, near, base + 3 if base < y else base - SIZE + 2, "leader"))
-        parts.append(text(left, base, label, class_="label"))
+        parts.append(text(left, base, label.strip(), class_="label number"))
     return parts
+
+
+def key(rows: Sequence[Row], names: Sequence[str], top: float, width: int) -> tuple[list[str], float]:
+    """Return a line with number, mark and name for each row, from ``top`` down, and where the last one ends."""
+    parts = []
+    for place, (row, name) in enumerate(zip(rows, names, strict=True)):
+        base = top + _KEY_LINE * (place + 1) - 5
+        parts.append(text(LEFT - 6, base, str(place + 1), class_="label number", text_anchor="end"))
+        parts.append(marker(row, LEFT + 6, base - 4, name))
+        parts.append(text(LEFT + 18, base, cut(name, width - LEFT - 18, SIZE), class_="label"))
+    return parts, top + _KEY_LINE * len(rows)
 
 
 def frame(

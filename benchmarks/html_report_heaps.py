@@ -1,8 +1,8 @@
-"""The page's pictures with a line for each row: how latencies spread, and bars."""
+"""The page's pictures with a line for each row: how latencies spread, and where the time goes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -61,60 +61,27 @@ def _ridge(
     return [*parts, line(middle, base + 1, middle, base - _RIDGE + 20, "median")]
 
 
-def throughput_bars(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
-    """Draw images per second of one batch size."""
-    top = max(m.images_per_second for _, m in everyone)
-    bars = [
-        (called(row), [("cross-area" if row.verdict == "wrong" else family(row), m.images_per_second)], "images/s")
-        for row, m in rows
-    ]
-    return _bars(bars, top, width, "throughput", {})
-
-
 def transfers(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
-    """Draw copies and computation of a query, stacked."""
+    """Draw copies and computation of a query, stacked: a bar per row, its name above it, its sum behind it."""
     top = max(sum(m.device_ms[key] for key in _TRANSFERS) for _, m in everyone if m.device_ms)
-    bars = [
-        (called(row) + (", host-bound" if m.host_bound else ""), [(key, m.device_ms[key]) for key in _TRANSFERS], "ms")
-        for row, m in rows
-        if m.device_ms
-    ]
-    return _bars(bars, top, width, "copies and computation", _TRANSFERS)
-
-
-def _bars(
-    bars: Sequence[tuple[str, Sequence[tuple[str, float]], str]],
-    top: float,
-    width: int,
-    label: str,
-    legend: Mapping[str, str],
-) -> str:
-    """Draw a bar per row, its name above it, its sum behind it; ``legend`` names the parts of stacked ones."""
     parts, y, left = [], 4.0, 8.0
-    for key, name in legend.items():
+    for key, name in _TRANSFERS.items():
         parts.append(tag("rect", x=left, y=y, width=11, height=11, class_=f"part {key}"))
         parts.append(text(left + 15, y + 10, name, class_="label"))
         left += 27 + width_of(name, SIZE)
-    y += 20 if legend else 0
-    room = width - 16 - width_of(f"{number(top)} images/s", SIZE) - 6
-    for name, segments, unit in bars:
+    y += 20
+    room = width - 22 - width_of(f"{number(top)} ms", SIZE)
+    for row, measured in rows:
+        times = measured.device_ms or {}
+        name = called(row) + (", host-bound" if measured.host_bound else "")
         parts.append(text(8, y + 12, cut(name, width - 16, SIZE), class_="label"))
         left = 8.0
-        for key, value in segments:
-            wide = value / (top or 1.0) * room
-            parts.append(
-                tag(
-                    "rect",
-                    tag("title", f"{value:.4g} {unit}"),
-                    x=left,
-                    y=y + 17,
-                    width=wide,
-                    height=15,
-                    class_=f"part {key}",
-                )
-            )
+        for key in _TRANSFERS:
+            wide = times[key] / (top or 1.0) * room
+            title = tag("title", f"{times[key]:.4g} ms")
+            parts.append(tag("rect", title, x=left, y=y + 17, width=wide, height=15, class_=f"part {key}"))
             left += wide
-        whole = sum(value for _, value in segments)
-        parts.append(text(left + 6, y + 29, f"{number(whole)} {unit}", class_="label number"))
+        whole = sum(times[key] for key in _TRANSFERS)
+        parts.append(text(left + 6, y + 29, f"{number(whole)} ms", class_="label number"))
         y += 42
-    return picture(width, y + 4, label, parts)
+    return picture(width, y + 4, "copies and computation", parts)

@@ -16,8 +16,9 @@ from .html_report_frame import (
     called,
     family,
     frame,
-    labels_beside,
+    key,
     marker,
+    numbered,
     picture,
 )
 from .html_report_svg import Axis, Box, cut, line, log_limits, spread_out, tag, text, width_of
@@ -35,17 +36,20 @@ def pareto(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
     corners = [(x.at(ms), y.at(share)) for ms, share in front]
     for (left, lower), (right, upper) in pairwise(corners):
         parts += [line(left, lower, right, lower, "front"), line(right, lower, right, upper, "front")]
-    points, labels = [], []
+    points, labels, bars = [], [], []
     for row, ms, accuracy in told:
         at = (x.at(ms), y.at(max(_share(accuracy), y.low)))
         if leads(row):
-            parts.append(line(at[0], y.at(max(accuracy.low, y.low)), at[0], y.at(accuracy.high), f"bar {family(row)}"))
+            foot, head = y.at(max(accuracy.low, y.low)), y.at(accuracy.high)
+            parts.append(line(at[0], foot, at[0], head, f"bar {family(row)}"))
+            bars.append(Box(at[0] - 1, head, at[0] + 1, foot))
         below = f" ({_share(accuracy):.1%})" if _share(accuracy) < y.low else ""
         points.append(at)
         labels.append(called(row) + below)
         parts.append(marker(row, *at, f"{called(row)}: {ms:.3f} ms, {_share(accuracy):.2%}"))
-    parts += labels_beside(points, labels, Box(x.start + 2, y.end, x.end, y.start - 2), 0.62 * width)
-    return picture(width, height, "accuracy against latency", parts)
+    parts += numbered(points, Box(x.start + 2, y.end, x.end, y.start - 2), bars)
+    names, end = key([row for row, *_ in told], labels, height, width)
+    return picture(width, end, "accuracy against latency", [*parts, *names])
 
 
 def _share(accuracy: Accuracy) -> float:

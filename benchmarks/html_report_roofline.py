@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .html_report_frame import BOTTOM, LEFT, RIGHT, SIZE, TOP, Ran, called, frame, labels_beside, marker, picture
+from .html_report_frame import BOTTOM, LEFT, RIGHT, SIZE, TOP, Ran, called, frame, key, marker, numbered, picture
 from .html_report_svg import Axis, Box, log_limits, number, tag, text, width_of
 from .roofline import Roofline
 
@@ -46,8 +46,9 @@ def rooflines(rows: Sequence[Ran], everyone: Sequence[Ran], width: int) -> str:
         parts.append(
             marker(row, *at, f"{called(row)}: {roof.fraction:.1%} of its bound, limited by {roof.limited_by}{why}")
         )
-    parts += labels_beside(points, labels, Box(x.start + 2, y.end, x.end, y.start - 2), 0.62 * width, names)
-    return picture(width, _HEIGHT, "roofline", parts)
+    parts += numbered(points, Box(x.start + 2, y.end, x.end, y.start - 2), names)
+    named, end = key([row for row, _ in rows], labels, _HEIGHT, width)
+    return picture(width, end, "roofline", [*parts, *named])
 
 
 def _told(each: Ran) -> tuple[Roofline, float]:

@@ -133,7 +133,7 @@ def place_labels(
     """Return where each point's label begins, its left end and its baseline, so that none lies on another or a point.
 
     Nor does one lie on what is there already, ``around``. Each takes the nearest free place of those beside, above and
-    below; the last resort is the nearest of them all.
+    below; the last resort is above the point, inside all the same.
     """
     taken = [*around, *(Box(x - 6, y - 6, x + 6, y + 6) for x, y in points)]
     found = []
@@ -151,7 +151,9 @@ def place_labels(
             and inside.top <= box.top
             and box.bottom <= inside.bottom
         ]
-        left, base = free[0] if free else (min(max(inside.left, x - wide / 2), inside.right - wide), y - size)
+        left, base = free[0] if free else (x - wide / 2, y - size)
+        left = max(inside.left, min(left, inside.right - wide))
+        base = max(inside.top + size, min(base, inside.bottom - 0.25 * size))
         taken.append(Box(left, base - size, left + wide, base + 0.25 * size))
         found.append((left, base))
     return found

@@ -9,6 +9,7 @@ from .beside import side_by_side
 from .columns import WHO, Column, Value, ranked, tables
 from .html_report_svg import tag
 from .results import Result, Row
+from .scenarios import SCENARIOS
 
 _DOUBTFUL = ("too noisy", "not judged")
 
@@ -17,7 +18,9 @@ def result_tables(result: Result) -> str:
     """Return a table for each kind of figure that the result has, best rows first, wrong ones last."""
     first = {(each.batch, each.name) for each in result.winners if each.name}
     rows = ranked(result.rows)
-    return "".join(_table(title, columns, rows, first) for title, columns in tables(result).items())
+    offline = SCENARIOS[result.settings["scenario"]].metric == "images_per_second"
+    lead = "images_per_second" if offline else "median_ms"
+    return "".join(_table(title, columns, rows, first, lead) for title, columns in tables(result).items())
 
 
 def medians_table(results: Mapping[str, Result]) -> str:
@@ -36,10 +39,14 @@ def medians_table(results: Mapping[str, Result]) -> str:
 
 
 def _table(
-    title: str, columns: Sequence[Column], rows: Sequence[Row], first: Collection[tuple[int, str | None]]
+    title: str, columns: Sequence[Column], rows: Sequence[Row], first: Collection[tuple[int, str | None]], lead: str
 ) -> str:
+    """Return a table with its figure right after the row's name: ``lead`` where it has that, else its first."""
     rows = [row for row in rows if any(column.value(row) is not None for column in columns)]
-    shown = (*WHO, *(column for column in columns if any(column.value(row) is not None for row in rows)))
+    told = [column for column in columns if any(column.value(row) is not None for row in rows)]
+    told.sort(key=lambda column: column.key != lead)
+    name, *about = WHO
+    shown = (name, *told[:1], *about, *told[1:])
     head = [_head(c.title, words=c.key in ("row", "verdict")) for c in shown]
     lines = []
     for row in rows:

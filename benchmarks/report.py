@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from quillrt.runtime.counting import counted
 from quillrt.runtime.files import write_text
 
 from .columns import held_p99
@@ -177,12 +178,13 @@ def conditions(result: Result) -> list[str]:
         "Versions: " + ", ".join(f"{name} {version}" for name, version in environment["packages"].items()) + ".",
         f"Scenario: {settings['scenario']} ({SCENARIOS[settings['scenario']].says})"
         f"{f', bound {bound:g} ms' if bound is not None else ''}.",
-        f"Images: {settings['images']} images ({settings['source']}); queries rotate through {rotation.images:,} of "
-        f"{rotation.bytes / 2**20:,.0f} MB, none twice (largest cache: {cache}).",
+        f"Images: {counted(settings['images'], 'image')} ({settings['source']}); queries rotate through "
+        f"{counted(rotation.images, 'image')}, {rotation.bytes / 2**20:,.0f} MB, none twice (largest cache: {cache}).",
         "Measured: host memory to host memory, copies included, "
         f"{_options(settings['provider_options'])}, by one clock (perf_counter_ns), "
         f"CPU threads per query: {settings['threads']}, each backend in its own process, "
-        f"{settings['rounds']} rounds in turn over {settings['builds']} builds, {settings['seconds']:g} s per row "
+        f"{counted(settings['rounds'], 'round')} in turn over {counted(settings['builds'], 'build')}, "
+        f"{settings['seconds']:g} s per row "
         f"after warm-up ({RULE}), n = {min(counts):,} to {max(counts):,} queries per row. "
         "Median: of the rounds' medians; p90, p99: nearest rank, shown from "
         f"{queries_needed(0.9)} and {queries_needed(0.99)} queries on. "

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from quillrt.runtime.counting import counted
+
 from .measured import Measured
 from .roofline import Peak, Roofline
 
@@ -36,7 +38,7 @@ class Ratio:
 
 def named(backend: str, precision: str | None, variant: str, threads: int | None, image_size: int | None) -> str:
     """Return what a row is called: backend, precision, variant, and what of it a sweep changed."""
-    count = "" if threads is None else f"{threads} thread{'s' if threads > 1 else ''}"
+    count = "" if threads is None else counted(threads, "thread")
     size = "" if image_size is None else f"{image_size} x {image_size} untrained"
     return " ".join(filter(None, (backend, precision, variant, count, size)))
 

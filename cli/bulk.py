@@ -13,6 +13,7 @@ import typer
 
 from quillrt.cli.console import note, print_json, tracker
 from quillrt.cli.options import check_output, config_beside, save_config
+from quillrt.runtime.counting import counted
 from quillrt.runtime.errors import ConfigError
 from quillrt.runtime.progress import no_progress
 
@@ -98,18 +99,18 @@ def run_into_file(
         files, done = rows.skip_done(bulk.names()), rows.count
         save_config(ctx, config_beside(output))
         if done:
-            note(f"{output} has {done:,} rows already", bulk.quiet)
+            note(f"{output} has {counted(done, 'row')} already", bulk.quiet)
         track, start = tracker(bulk.quiet), time.perf_counter()
         total = None if track is no_progress else sum(1 for _ in bulk.names()) - done
         confidence, workers = bundle.manifest.confidence, bulk.workers or 1
         try:
             recognize_files(session, confidence, files, choices, rows.append, workers, bulk.batch_size, track, total)
         except KeyboardInterrupt:
-            note(f"interrupted after {rows.count:,} rows; the same command with --resume goes on")
+            note(f"interrupted after {counted(rows.count, 'row')}; the same command with --resume goes on")
             raise
         rows.finish()
     seconds, new = time.perf_counter() - start, rows.count - done
-    note(f"{output}: {rows.count:,} rows; {new:,} of them now, {new / seconds:,.0f} a second", bulk.quiet)
+    note(f"{output}: {counted(rows.count, 'row')}; {new:,} of them now, {new / seconds:,.0f} a second", bulk.quiet)
     _report({"output": bulk.output, **made_by}, rows.count, rows.failed, as_json=bulk.as_json)
 
 
@@ -132,7 +133,7 @@ def run_on_ray(ctx: typer.Context, bulk: Bulk, bundle: Bundle, model: Model) -> 
     if not is_remote(bulk.output):
         save_config(ctx, config_beside(Path(bulk.output)))
     note(f"{made_by['file']} on {made_by['backend']}", bulk.quiet)
-    note(f"{bulk.output}: {images:,} rows, {images / (time.perf_counter() - start):,.0f} a second", bulk.quiet)
+    note(f"{bulk.output}: {counted(images, 'row')}, {images / (time.perf_counter() - start):,.0f} a second", bulk.quiet)
     _report({"output": bulk.output, **made_by}, images, failed, as_json=bulk.as_json)
 
 

@@ -15,6 +15,7 @@ import typer
 
 from quillrt.cli.console import note, print_json, print_table
 from quillrt.cli.options import Debug, Json, Quiet
+from quillrt.runtime.counting import counted
 
 if TYPE_CHECKING:
     from quillrt.runtime.imageset import ImageSet
@@ -118,7 +119,7 @@ def _fastest(result: dict[str, Any]) -> str:
         best = min((r for r in rows if r["batch"] == batch), key=lambda r: r["measured"]["median_ms"])
         name = f"{best['backend']} {best['precision']}"
         parts.append(f"batch {batch}: {name} {best['measured']['median_ms']:.3g} ms, {_speedup(best)}")
-    return "; ".join(parts) + f"; {len(result['rows']) - len(measured)} rows could not run here"
+    return "; ".join(parts) + f"; {counted(len(result['rows']) - len(measured), 'row')} could not run here"
 
 
 def _speedup(row: dict[str, Any]) -> str:

@@ -128,10 +128,10 @@ def test_the_tables_hold_the_figures_of_the_json(made, page):
     plain = {(each["name"], each["batch"]): each for each in made.to_json()["rows"] if each["measured"]}
     lines = table(page, "Latency, host memory to host memory")
     titles = [text for text, _ in lines[0]]
-    assert titles[:7] == ["row", "batch", "verdict", "median, ms", "p90, ms", "p99, ms", "images/s"]
-    assert {(line[0][0], int(line[1][1])) for line in lines[1:]} == set(plain)
+    assert titles[:7] == ["row", "median, ms", "batch", "verdict", "p90, ms", "p99, ms", "images/s"]
+    assert {(line[0][0], int(line[2][1])) for line in lines[1:]} == set(plain)
     for line in lines[1:]:
-        each = plain[line[0][0], int(line[1][1])]
+        each = plain[line[0][0], int(line[2][1])]
         measured = each["measured"]
         values = dict(zip(titles, (value for _, value in line), strict=True))
         assert float(values["median, ms"]) == measured["median_ms"]
@@ -139,11 +139,50 @@ def test_the_tables_hold_the_figures_of_the_json(made, page):
         assert float(values["images/s"]) == measured["images_per_second"]
         assert float(values["× eager"]) == each["speedup"][REFERENCE]["ratio"]
         assert int(values["queries"]) == measured["queries"]
-        assert line[3][0] == f"{measured['median_ms']:.3f}"
-    answers = {(line[0][0], int(line[1][1])): line for line in table(page, "Answers")[1:]}
-    assert answers["onnxruntime-cpu int8", 1][3] == ("99.40% (99.00% to 99.70%)", "0.994")
+        assert line[1][0] == f"{measured['median_ms']:.3f}"
+    answers = {(line[0][0], int(line[2][1])): line for line in table(page, "Answers")[1:]}
+    assert answers["onnxruntime-cpu int8", 1][1] == ("99.40% (99.00% to 99.70%)", "0.994")
     (times,) = table(page, "Where the time goes, by device events")[1:2]
-    assert [float(value) for _, value in times[3:]] == [0.0125, 0.5, 0.0625, 0.45]
+    assert [float(value) for _, value in (times[1], *times[4:])] == [0.0125, 0.5, 0.0625, 0.45]
+
+
+def test_offline_the_rate_comes_first(made):
+    page = Page(to_html({"one": replace(made, settings={**made.settings, "scenario": "offline"})}))
+    titles = [text for text, _ in table(page, "Latency, host memory to host memory")[0]]
+    assert titles[:5] == ["row", "images/s", "batch", "verdict", "median, ms"]
+
+
+def test_rows_of_one_batch_size_have_no_line_over_batch_sizes(made):
+    single = replace(made, rows=tuple(each for each in made.rows if each.batch == 1))
+    assert "Throughput against batch size" not in Page(to_html({"one": single})).texts("h2")
+    lone = replace(made, rows=tuple(e for e in made.rows if e.batch == 1 or e.name == REFERENCE))
+    drawn = [attributes["d"] for _, attributes, _ in Page(to_html({"one": lone})).all("path", "series")]
+    assert len(drawn) == 2  # the reference alone, on a desktop and on a phone
+    assert all("L" in path for path in drawn)
+
+
+def test_the_numbers_of_a_plot_are_those_of_its_list(page):
+    """Each stands once at its point, once before its row's name, and none lies on the axis' title."""
+    first, second = page.all("svg")[:2]
+    assert first[1]["aria-label"] == "accuracy against latency"
+    plot = page.elements[page.elements.index(first) : page.elements.index(second)]
+    texts = [(attributes, said) for name, attributes, said in plot if name == "text"]
+    names = [said for attributes, said in texts if attributes["class"] == "label"]
+    numbers = [said for attributes, said in texts if attributes["class"] == "label number"]
+    assert "too noisy: torch-compile fp32" in names
+    assert sorted(numbers) == sorted([str(1 + n) for n in range(len(names))] * 2)
+    title = next(float(attributes["y"]) for attributes, said in texts if said == "accuracy, %")
+    assert all(float(each["y"]) - 12 > title - 1 for each, _ in texts if each["class"] == "label number")
+
+
+def test_one_alone_has_no_plural(made):
+    one = replace(made, settings={**made.settings, "threads": 1, "builds": 1})
+    page = Page(to_html({"one": one}))
+    assert any("1 CPU thread a query" in text for text in page.texts("p", "soft"))
+    (measured,) = [text for text in page.texts("li") if text.startswith("Measured: ")]
+    assert " 5 rounds in turn over 1 build, " in measured
+    (images,) = [text for text in page.texts("li") if text.startswith("Images: ")]
+    assert f"queries rotate through {one.rotation.images:,} images, " in images
 
 
 def test_a_wrong_row_never_leads(made, page):
@@ -151,7 +190,7 @@ def test_a_wrong_row_never_leads(made, page):
     assert {each.name for each in made.winners} == {"onnxruntime-cpu int8"}
     for title in ("Latency, host memory to host memory", "Answers", "Costs"):
         for batch in ("1", "64"):
-            names = [line[0][0] for line in table(page, title)[1:] if line[1][1] == batch]
+            names = [line[0][0] for line in table(page, title)[1:] if line[2][1] == batch]
             assert names[0] == "onnxruntime-cpu int8"
             assert names[-1] == "litert int8"
     assert page.texts("strong").count("onnxruntime-cpu int8") == 2
@@ -164,8 +203,8 @@ def test_a_wrong_row_never_leads(made, page):
 
 
 def test_a_noisy_row_is_marked(page):
-    lines = {(line[0][0], line[1][1]): line for line in table(page, "Latency, host memory to host memory")[1:]}
-    assert lines["torch-compile fp32", "1"][2][0] == "too noisy"
+    lines = {(line[0][0], line[2][1]): line for line in table(page, "Latency, host memory to host memory")[1:]}
+    assert lines["torch-compile fp32", "1"][3][0] == "too noisy"
     assert any(
         "too noisy to be judged against eager fp32: batch 1: torch-compile fp32; batch 64: " in t
         for t in page.texts("li")
@@ -255,10 +294,10 @@ def test_heads_sort_and_what_is_wrong_stays_below(tmp_path, html):
     """The policy is taken out for a script of the test's own, which clicks and leaves the order in the title."""
     test = """
       const table = document.querySelectorAll("table")[0], buttons = table.querySelectorAll("th button");
-      const name = row => row.cells[0].textContent + " " + row.cells[1].textContent;
+      const name = row => row.cells[0].textContent + " " + row.cells[2].textContent;
       const names = () => [...table.tBodies[0].rows].map(name);
       const found = [];
-      for (const at of [3, 3, 0]) { buttons[at].focus(); buttons[at].click(); found.push(names()); }
+      for (const at of [1, 1, 0]) { buttons[at].focus(); buttons[at].click(); found.push(names()); }
       found.push([...table.tHead.rows[0].cells].map(cell => cell.getAttribute("aria-sort")));
       document.title = JSON.stringify(found);
     """

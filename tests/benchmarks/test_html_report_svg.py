@@ -74,3 +74,11 @@ def test_positions_are_spread_out_in_their_order(wanted):
 def test_attributes_are_escaped():
     assert tag("a", "x", class_="b", data_value='"<') == '<a class="b" data-value="&quot;&lt;">x</a>'
     assert tag("a", title=None) == "<a></a>"
+
+
+@given(st.lists(st.tuples(st.floats(0, 60), st.floats(0, 40)), min_size=1, max_size=12))
+def test_labels_without_room_stay_inside_all_the_same(points):
+    """The frame's titles stand right above it."""
+    for left, base in place_labels(points, ["12345"] * len(points), 12, Box(0, 0, 60, 40)):
+        assert -1e-6 <= left <= 60 - width_of("12345", 12) + 1e-6
+        assert 12 - 1e-6 <= base <= 40 - 3 + 1e-6

@@ -43,4 +43,4 @@ def test_the_fastest_row_of_each_batch_is_shown_and_the_missing_are_counted():
     rows = [row("eager", 1, 2.0, {}), row("openvino", 1, 0.5, {"eager": 4.0}), row("tensorrt", 1, None, {})]
     wrong = row("litert", 1, 0.1, {"eager": 20.0}, "wrong")
     found = _fastest({"rows": [*rows, wrong]})
-    assert found == "batch 1: openvino fp32 0.5 ms, 4.0 × eager; 1 rows could not run here"
+    assert found == "batch 1: openvino fp32 0.5 ms, 4.0 × eager; 1 row could not run here"
