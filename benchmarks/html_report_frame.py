@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import dist
 
 from .html_report_svg import Axis, Box, cut, line, place_labels, tag, text, tick, width_of
 from .measured import Measured
@@ -12,7 +13,8 @@ from .results import Row
 SIZE = 12.0  # of letters
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 26, 44  # margins of a plot
 
-_KEY_LINE = 18
+_KEY_LINE = 18  # height of a line of the list below a plot
+_MARK = 12  # how wide a row's mark is
 
 Ran = tuple[Row, Measured]
 
@@ -60,17 +62,24 @@ def marker(row: Row, x: float, y: float, said: str) -> str:
 
 
 def numbered(points: Sequence[tuple[float, float]], inside: Box, around: Sequence[Box] = ()) -> list[str]:
-    """Return each point's number beside it, with a line to its point where it had to go away from it.
+    """Return the points' numbers beside them, one text for marks that touch, with a line where it had to go away.
 
     Names would lie on each other and on what is drawn: they stand in the ``key`` below.
     """
+    marks: dict[tuple[float, float], list[str]] = {}
+    for number, point in enumerate(points, 1):
+        marks.setdefault(next((each for each in marks if dist(each, point) < _MARK), point), []).append(str(number))
+    said = [", ".join(numbers) for numbers in marks.values()]
+    room = [f"{label} " for label in said]  # two side by side must not read as one
+    drawn = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     parts = []
-    said = [f"{number} " for number in range(1, len(points) + 1)]  # two side by side must not read as one
-    for label, (x, y), (left, base) in zip(said, points, place_labels(points, said, SIZE, inside, around), strict=True):
+    for label, (x, y), (left, base) in zip(
+        said, marks, place_labels(list(marks), room, SIZE, inside, [*around, *drawn]), strict=True
+    ):
         if abs(base - y) > 2 * SIZE:
             near = min(max(x, left), left + width_of(label, SIZE))
             parts.append(line(x, y, near, base + 3 if base < y else base - SIZE + 2, "leader"))
-        parts.append(text(left, base, label.strip(), class_="label number"))
+        parts.append(text(left, base, label, class_="label number"))
     return parts
 
 

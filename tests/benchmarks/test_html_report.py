@@ -14,6 +14,8 @@ import pytest
 from invented import NOISY, REFERENCE, absent, result, row
 
 from quillrt.benchmarks.html_report import to_html
+from quillrt.benchmarks.html_report_frame import numbered
+from quillrt.benchmarks.html_report_svg import Box
 from quillrt.benchmarks.stored import load_result
 
 EXAMPLE = Path(__file__).parents[2] / "benchmarks" / "results" / "example.json"
@@ -168,7 +170,7 @@ def test_the_numbers_of_a_plot_are_those_of_its_list(page):
     plot = page.elements[page.elements.index(first) : page.elements.index(second)]
     texts = [(attributes, said) for name, attributes, said in plot if name == "text"]
     names = [said for attributes, said in texts if attributes["class"] == "label"]
-    numbers = [said for attributes, said in texts if attributes["class"] == "label number"]
+    numbers = [n for each, said in texts if each["class"] == "label number" for n in said.split(", ")]
     assert "too noisy: torch-compile fp32" in names
     assert sorted(numbers) == sorted([str(1 + n) for n in range(len(names))] * 2)
     title = next(float(attributes["y"]) for attributes, said in texts if said == "accuracy, %")
@@ -183,6 +185,11 @@ def test_one_alone_has_no_plural(made):
     assert " 5 rounds in turn over 1 build, " in measured
     (images,) = [text for text in page.texts("li") if text.startswith("Images: ")]
     assert f"queries rotate through {one.rotation.images:,} images, " in images
+
+
+def test_marks_that_touch_share_the_text_of_their_numbers():
+    svg = "".join(numbered([(50, 50), (200, 50), (53, 52)], Box(0, 0, 300, 100)))
+    assert re.findall(r">([^<]+)</text>", svg) == ["1, 3", "2"]
 
 
 def test_a_wrong_row_never_leads(made, page):
