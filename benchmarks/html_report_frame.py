@@ -70,7 +70,8 @@ def numbered(points: Sequence[tuple[float, float]], inside: Box, around: Sequenc
     for number, point in enumerate(points, 1):
         marks.setdefault(next((each for each in marks if dist(each, point) < _MARK), point), []).append(str(number))
     said = [", ".join(numbers) for numbers in marks.values()]
-    room = [f"{label} " for label in said]  # two side by side must not read as one
+    # Digits are wider than most letters, commas and spaces narrower; and two texts side by side must not read as one.
+    room = [label.replace(", ", ",") + " " for label in said]
     drawn = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in points]
     parts = []
     for label, (x, y), (left, base) in zip(
