@@ -40,12 +40,12 @@ class Seen(NamedTuple):
     def parts(self) -> Iterator[Seen]:
         """Yield a few at a time, however large the images are."""
         for start in range(0, len(self.fitted), _AT_ONCE):
-            yield Seen(*(each[start : start + _AT_ONCE] for each in self))
+            yield Seen(self.fitted[start : start + _AT_ONCE], self.logits[start : start + _AT_ONCE])
 
     def drawn(self) -> Seen:
         """Return those that are not blank."""
         drawn = self.fitted.any(axis=(1, 2))
-        return Seen(*(each[drawn] for each in self))
+        return Seen(self.fitted[drawn], self.logits[drawn])
 
 
 def fit_confidence(characters: Seen, labels: NDArray[np.int64], others: Mapping[str, Seen]) -> Confidence:

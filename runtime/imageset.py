@@ -61,5 +61,5 @@ class ImageSet:
         """Return the sha256 of shape, grey levels, labels and classes, in hexadecimal: it names the images."""
         found = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         for values in (self.images, self.labels.astype("<i8")):
-            found.update(np.ascontiguousarray(values))
+            found.update(values.tobytes())
         return found.hexdigest()

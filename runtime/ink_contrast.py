@@ -65,7 +65,7 @@ def find_mix(image: Image.Image) -> InkMix:
     ink = contrast[:, np.argpartition(total, -count)[-count:]].mean(axis=1)
     # Never empty: at the image's corners the closing is the image.
     is_ground = total <= math.floor(_GROUND * ink.sum())
-    weights = ink / (_deviation(contrast * is_ground, np.count_nonzero(is_ground)) + _LEAST_DEVIATION) ** 2
+    weights = ink / (_deviation(contrast * is_ground, int(is_ground.sum())) + _LEAST_DEVIATION) ** 2
     share = weights / weights.sum() if weights.sum() > 0 else np.full(3, 1 / 3)
     return InkMix((float(share[0]), float(share[1]), float(share[2])), light_ink)
 

@@ -31,7 +31,7 @@ class OpenVINOSession(Session):
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load the model: {' '.join(str(error).split())}") from error
         self._request = self._model.create_infer_request()
-        self._images = self._logits = np.empty(0, np.float32)
+        self._forget()
         self._spec = spec
 
     @classmethod
@@ -60,11 +60,16 @@ class OpenVINOSession(Session):
         except RuntimeError as error:
             raise BundleError(f"openvino cannot run the model: {' '.join(str(error).split())}") from error
 
+    def _forget(self) -> None:
+        """Have memory for no batch."""
+        self._images: NDArray[np.float32] = np.empty(0, np.float32)
+        self._logits: NDArray[np.float32] = np.empty(0, np.float32)
+
     def _bind(self, shape: tuple[int, ...]) -> None:
         """Let the model read and write memory of its own: OpenVINO takes a fifth longer where queries bring others."""
         import openvino
 
-        self._images = self._logits = np.empty(0, np.float32)  # of no batch, where the model refuses one of these
+        self._forget()  # where the model refuses one of these
         images, logits = np.empty(shape, np.float32), np.empty((shape[0], len(self._spec.labels)), np.float32)
         for name, values in ((self._spec.input.name, images), (self._spec.output.name, logits)):
             self._request.set_tensor(name, openvino.Tensor(values, shared_memory=True))
