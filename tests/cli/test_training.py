@@ -17,8 +17,8 @@ from quillrt.train.checkpoint import load_checkpoint
 def trained(tmp_path_factory):
     """A checkpoint of one epoch on the digits, and what `train` said about it."""
     path = tmp_path_factory.mktemp("trained") / "base.safetensors"
-    command = [sys.executable, "-m", "quillrt.cli", "train", "--epochs", "1", "--seed", "3", "--output", path, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "quillrt.cli", "train", "--epochs", "1", "--seed", "3", "--threads", "1"]
+    done = subprocess.run([*command, "--output", path, "--json"], capture_output=True, text=True, check=True)
     return path, json.loads(done.stdout), done.stderr
 
 
