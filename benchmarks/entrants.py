@@ -11,7 +11,7 @@ from quillrt.runtime.precision import Precision
 
 from .comparing import REFERENCES
 from .contestants import Contestant, bundle_contestants, torch_contestants
-from .peers import peer_contestants
+from .peers import with_peers
 from .running import Settings
 from .variants import by_batch, graphed, only, takes, tuned
 
@@ -66,5 +66,4 @@ def entrants(bundle: Bundle, checkpoint: Path | None, rows: Rows, settings: Sett
         found = graphed(found)
     if rows.on_gpu:
         found = [row for row in found if row.on_gpu or row.name in REFERENCES]
-    found = by_batch(found, settings.batches)
-    return [*found, *peer_contestants(rows.peers, found)]
+    return with_peers(rows.peers, by_batch(found, settings.batches))

@@ -6,7 +6,7 @@ wins, and its answers are not judged.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from shutil import which
@@ -80,22 +80,25 @@ PEERS = {
 }
 
 
-def peer_contestants(names: Sequence[str], contestants: Collection[Contestant]) -> list[Contestant]:
-    """Return a contestant for each peer and each row that it stands beside, with a reason where it is not here.
+def with_peers(names: Sequence[str], contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Return the contestants, each followed by the peers beside it, with a reason where one is not here.
+
+    Neighbours in turn meet the same spell of a machine that others slow down now and then.
 
     Raises:
         ConfigError: no peer has such a name.
     """
     if unknown := sorted(set(names) - set(PEERS)):
         raise ConfigError(f"expected peers out of {', '.join(PEERS)}, found {', '.join(unknown)}; check the names")
+    asked = {name: PEERS[name] for name in names}
     found = []
-    for name in dict.fromkeys(names):
-        peer = PEERS[name]
-        beside = [row for row in contestants if row.backend == peer.backend and not row.variant and row.model]
-        for row in beside:
-            worker = f"quillrt.benchmarks.peer_workers:{peer.worker}"
-            reason = row.reason or _missing(name, peer)
-            found.append(replace(row, backend=name, worker=worker, kind="peer", reason=reason))
+    for row in contestants:
+        found.append(row)
+        for name, peer in asked.items():
+            if row.backend == peer.backend and not row.variant and row.model:
+                worker = f"quillrt.benchmarks.peer_workers:{peer.worker}"
+                reason = row.reason or _missing(name, peer)
+                found.append(replace(row, backend=name, worker=worker, kind="peer", reason=reason))
     return found
 
 

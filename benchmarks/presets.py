@@ -51,7 +51,7 @@ class Preset:
 PRESETS = {
     "quick": Preset(seconds=1.0, images=500),
     "full": Preset(
-        rounds=9,
+        rounds=24,  # short ones: what slows a machine down for a second meets all rows then
         images=10_000,
         variants=_TORCH,
         peers=("onnxruntime-loop", "openvino-benchmark-app", "litert-benchmark"),

@@ -9,7 +9,7 @@ import pytest
 from quillrt.benchmarks import peer_workers, peers
 from quillrt.benchmarks.contestants import Contestant
 from quillrt.benchmarks.peer_workers import TrtExec, benchmark_app_median, trtexec_median
-from quillrt.benchmarks.peers import PEERS, beside, peer_contestants
+from quillrt.benchmarks.peers import PEERS, beside, with_peers
 from quillrt.benchmarks.rotation import laid_out
 from quillrt.benchmarks.running import Settings, measure
 from quillrt.runtime.bundle import Bundle
@@ -27,21 +27,25 @@ def test_a_peer_stands_beside_each_precision_of_its_backend(contestant):
         replace(contestant, variant="x=1"),
         replace(contestant, backend="openvino", reason="not here"),
     ]
-    found = peer_contestants(["onnxruntime-loop", "openvino-benchmark-app"], others)
+    found = with_peers(["onnxruntime-loop", "openvino-benchmark-app"], others)
     assert [(row.name, row.kind) for row in found] == [
+        ("onnxruntime-cpu fp32", "backend"),
         ("onnxruntime-loop fp32", "peer"),
+        ("onnxruntime-cpu int8", "backend"),
         ("onnxruntime-loop int8", "peer"),
+        ("onnxruntime-cpu fp32 x=1", "backend"),
+        ("openvino fp32", "backend"),
         ("openvino-benchmark-app fp32", "peer"),
     ]
-    assert found[2].reason == "not here"
+    assert found[-1].reason == "not here"
     with pytest.raises(ConfigError, match=r"expected peers out of onnxruntime-loop, .*found abacus"):
-        peer_contestants(["abacus"], others)
+        with_peers(["abacus"], others)
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_computes_where_the_backend_does_that_it_stands_beside(name, quadrants):
     ours = Contestant(PEERS[name].backend, "fp32", quadrants.spec, b"model")
-    (theirs,) = peer_contestants([name], [ours])
+    _, theirs = with_peers([name], [ours])
     assert theirs.on_gpu == ours.on_gpu == (name == "trtexec")
 
 
@@ -49,13 +53,13 @@ def test_a_peer_that_is_not_here_has_its_reason(monkeypatch, quadrants):
     rows = [Contestant(backend, "fp32", quadrants.spec, b"model") for backend in ("litert", "tensorrt")]
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     monkeypatch.setattr(peers, "which", lambda name: None)
-    litert, trt = peer_contestants(["litert-benchmark", "trtexec"], rows)
+    _, litert, _, trt = with_peers(["litert-benchmark", "trtexec"], rows)
     assert "needs ai_edge_litert.tools.benchmark_litert_model" in litert.reason
     assert "needs the program trtexec" in trt.reason
 
 
 def test_the_bare_loop_is_a_row_with_the_same_answers(contestant, images, tmp_path):
-    rows = measure([contestant, *peer_contestants(["onnxruntime-loop"], [contestant])], images, QUICK, tmp_path / "log")
+    rows = measure(with_peers(["onnxruntime-loop"], [contestant]), images, QUICK, tmp_path / "log")
     for ours, theirs in (rows[:2], rows[2:]):
         assert theirs.reason is None
         assert (theirs.kind, ours.kind) == ("peer", "backend")
@@ -69,7 +73,7 @@ def test_the_bare_loop_is_a_row_with_the_same_answers(contestant, images, tmp_pa
 
 def test_the_bare_loop_is_bare_from_its_warm_up_on(contestant, images):
     """Our session refuses an image that is no number; onnxruntime's own runs it."""
-    (peer,) = peer_contestants(["onnxruntime-loop"], [contestant])
+    _, peer = with_peers(["onnxruntime-loop"], [contestant])
     loop = peer_workers.OnnxRuntimeLoop()
     with laid_out(np.full_like(images, np.nan), len(images)) as files:
         loop.open(peer, files, SessionOptions(threads=1), 0)
@@ -84,7 +88,7 @@ def test_the_bare_loop_is_bare_from_its_warm_up_on(contestant, images):
 def test_benchmark_app_measures_the_same_file(contestant, images, tmp_path):
     ours = replace(contestant, backend="openvino")
     one, peer, three, peer_of_three = measure(
-        [ours, *peer_contestants(["openvino-benchmark-app"], [ours])], images, QUICK, tmp_path / "log"
+        with_peers(["openvino-benchmark-app"], [ours]), images, QUICK, tmp_path / "log"
     )
     for row in (peer, peer_of_three):
         assert row.reason is None
@@ -108,9 +112,7 @@ def test_litert_benchmark_measures_batch_1_and_says_why_no_other(contestant, ima
     larger, _ = to_litert(onnx.load_from_string(bundle.read(graph)))
     ours = Contestant("litert", "fp32", bundle.manifest.model, larger)
     pixels = np.random.default_rng(0).normal(size=(4, 1, 28, 28)).astype(np.float32)
-    own, peer, _, other = measure(
-        [ours, *peer_contestants(["litert-benchmark"], [ours])], pixels, QUICK, tmp_path / "log"
-    )
+    own, peer, _, other = measure(with_peers(["litert-benchmark"], [ours]), pixels, QUICK, tmp_path / "log")
     assert (own.reason, peer.reason) == (None, None)
     assert peer.measured.median_ms > 0
     assert "and no other" in other.reason
@@ -118,7 +120,7 @@ def test_litert_benchmark_measures_batch_1_and_says_why_no_other(contestant, ima
     tiny, _ = to_litert(onnx.load_from_string(contestant.model))
     ours = replace(contestant, backend="litert", model=tiny)
     one = replace(QUICK, batches=(1,))
-    (peer,) = measure(peer_contestants(["litert-benchmark"], [ours]), images, one, tmp_path / "log")
+    (peer,) = measure(with_peers(["litert-benchmark"], [ours])[1:], images, one, tmp_path / "log")
     assert "two decimals" in peer.reason
 
 
