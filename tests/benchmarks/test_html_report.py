@@ -18,7 +18,7 @@ from quillrt.benchmarks.html_report_frame import numbered
 from quillrt.benchmarks.html_report_svg import Box
 from quillrt.benchmarks.stored import load_result
 
-EXAMPLE = Path(__file__).parents[2] / "benchmarks" / "results" / "example.json"
+EXAMPLE = Path(__file__).parents[2] / "benchmarks" / "results" / "full-quillnet.json"
 VOID = {"meta", "link", "br"}
 
 

@@ -11,7 +11,7 @@ from quillrt.benchmarks.results import SCHEMA_VERSION, VERDICTS
 
 jsonschema = pytest.importorskip("jsonschema", reason="needs the package jsonschema, out of the extra dev")
 SCHEMA = files("quillrt.benchmarks") / "result.schema.json"
-EXAMPLE = Path(__file__).parents[2] / "benchmarks" / "results" / "example.json"
+EXAMPLE = Path(__file__).parents[2] / "benchmarks" / "results" / "full-quillnet.json"
 
 
 @pytest.fixture(scope="module")

@@ -333,7 +333,7 @@ def read_pth(data: bytes) -> None:
 
 
 def results() -> list[bytes]:
-    example = Path(__file__).parents[2] / "benchmarks" / "results" / "example.json"
+    example = Path(__file__).parents[2] / "benchmarks" / "results" / "full-quillnet.json"
     result = json.loads(example.read_text(encoding="utf-8"))
     result["rows"] = [row for row in result["rows"] if row["backend"] in ("eager", "tensorrt")]
     result["winners"] = []
@@ -342,7 +342,8 @@ def results() -> list[bytes]:
     for row in result["rows"]:
         if row["measured"]:
             row["measured"]["device_ms"] = times
-            row["measured"]["accuracy"]["wrong"] = []
+            accuracy = row["measured"]["accuracy"]
+            accuracy["wrong"] = list(range(accuracy["images"] - accuracy["right"]))
             row["measured"]["layers"] = [{"name": "c", "kind": "Conv", "datatype": "fp32", "nodes": ["c"], "ms": 0.1}]
             row["measured"]["rounds"] = row["measured"]["rounds"][:2]
     return [json.dumps(result).encode()]
