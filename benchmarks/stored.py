@@ -170,6 +170,11 @@ def _check_sense(result: Result, path: Path) -> None:
                 f"expected an accuracy on 1 to {_MOST_IMAGES:,} images, found {accuracy.right:g} of "
                 f"{accuracy.images:g} right of {row.name} in {path}; measure it again"
             )
+        if accuracy is not None and not 0 <= accuracy.low <= accuracy.high <= 1:
+            raise DataError(
+                f"expected the ends of an accuracy's interval within 0 to 1, found {accuracy.low:g} and "
+                f"{accuracy.high:g} of {row.name} in {path}; measure it again"
+            )
         if accuracy is not None and accuracy.wrong is not None:
             _check_wrong(accuracy, f"{row.name} in {path}")
         if row.measured and row.measured.device_ms is not None and not row.measured.device_ms.keys() >= _DEVICE_TIMES:

@@ -113,6 +113,7 @@ def test_another_version_is_refused_and_can_be_tried(plain, written):
         (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(images=0), "found 1990 of 0 right"),
         (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(right=2001), "found 2001 of 2000 right"),
         (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(images=1e308), r"found 1990 of 1e\+308 right"),
+        (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(low=49), "within 0 to 1, found 49 and "),
         (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(wrong=[1] * 10), "numbers of 10 wrong images"),
         (lambda plain: plain["rows"][0]["measured"]["accuracy"].update(wrong=[1]), "wrong images of .*, found 1;"),
         (lambda plain: plain["rows"][1].update(verdict="wrong"), "found tensorrt fp16 at batch 1"),
