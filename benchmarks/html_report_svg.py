@@ -9,6 +9,7 @@ from html import escape
 
 _LETTER = 0.56  # mean width of a letter of a sans-serif font, in its size: wide enough for most texts
 _LEAST = 1e-6  # what a logarithmic axis shows in place of 0: of milliseconds, a nanosecond
+_MOST = 1e30
 
 
 def tag(name: str, content: str = "", /, **attributes: object) -> str:
@@ -67,7 +68,7 @@ class Axis:
     def at(self, value: float) -> float:
         """Return where a value lies."""
         if self.log:
-            low, high, value = (math.log10(max(_LEAST, each)) for each in (self.low, self.high, value))
+            low, high, value = (math.log10(_drawable(each)) for each in (self.low, self.high, value))
         else:
             low, high = self.low, self.high
         return self.start + (value - low) / (high - low) * (self.end - self.start)
@@ -92,9 +93,14 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
     return found[:: -(-len(found) // most)]
 
 
+def _drawable(value: float) -> float:
+    """Return a value that a logarithmic axis can hold, whatever a file says."""
+    return min(max(_LEAST, value), _MOST)
+
+
 def log_limits(values: Sequence[float], margin: float = 1.12) -> tuple[float, float]:
     """Return the ends of a logarithmic axis that holds these values, a factor of 1.5 at least."""
-    low, high = max(_LEAST, min(values)) / margin, max(_LEAST, *values) * margin
+    low, high = _drawable(min(values)) / margin, _drawable(max(values)) * margin
     middle, reach = math.sqrt(low * high), max(math.sqrt(high / low), math.sqrt(1.5))
     return middle / reach, middle * reach
 

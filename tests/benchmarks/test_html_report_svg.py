@@ -82,3 +82,11 @@ def test_labels_without_room_stay_inside_all_the_same(points):
     for left, base in place_labels(points, ["12345"] * len(points), 12, Box(0, 0, 60, 40)):
         assert -1e-6 <= left <= 60 - width_of("12345", 12) + 1e-6
         assert 12 - 1e-6 <= base <= 40 - 3 + 1e-6
+
+
+def test_a_logarithmic_axis_holds_what_no_machine_does():
+    low, high = log_limits([1e-320, 1e308, math.inf])
+    axis = Axis(low, high, 0, 100, log=True)
+    assert 0 < low < high < math.inf
+    assert axis.ticks(5)
+    assert 0 <= axis.at(0.0) < axis.at(math.inf) <= 100
