@@ -110,6 +110,7 @@ def compare(
             "measure both in one place, or give --anyway"
         )
     found, others = judge(before, after, threshold), remarks(before, after)
+    fails = found.regressions or (found.missing and not allow_missing)
     if as_json:
         print_json({"old": str(old), "new": str(new), "anyway": differing, "differences": others, **found.to_json()})
     else:
@@ -124,12 +125,11 @@ def compare(
         }.items():
             for line in lines:
                 typer.echo(f"{title}: {line}")
-        if not found.regressions:
-            doubtful = len([row for row in found.rows if row.verdict in UNDECIDED])
+        if not fails:
             typer.echo(f"no row became worse beyond noise and {threshold:g} %")
-            if doubtful:
-                typer.echo(f"of {doubtful} of the {len(found.rows)} rows that cannot be said: measure them longer")
-    if found.regressions or (found.missing and not allow_missing):
+        if doubtful := sum(row.verdict in UNDECIDED for row in found.rows):
+            typer.echo(f"of {doubtful} of {len(found.rows)} rows nothing can be said: measure them longer")
+    if fails:
         raise typer.Exit(1)
 
 

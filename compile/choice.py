@@ -33,7 +33,7 @@ class Timing:
         path: the file in the bundle.
         backend: what ran it.
         precision: number format it computes in.
-        latency_us: median time of a query, one thread, in microseconds.
+        latency_us: typical time of a query, one thread, in microseconds (``latency.paired``).
         drop: points of accuracy that it loses against FP32.
     """
 
