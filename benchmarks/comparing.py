@@ -1,6 +1,7 @@
 """Who is faster than whom, and when that cannot be said.
 
-Ratios are paired by round: what disturbs one round disturbs all that ran in it. The rule for a verdict against the
+Ratios are paired by round: what disturbs one round disturbs all that ran in it. Of several builds the interval is at
+least the one that their sessions differ by, for the rounds of one session are alike. The rule for a verdict against the
 baseline, and between the fastest rows of a batch size:
 
 * wrong: answers beyond the tolerance of the precision, or more points of accuracy lost than ``MAX_DROP`` and McNemar's
@@ -23,7 +24,7 @@ from quillrt.runtime.precision import Precision
 
 from .measured import Measured, Metric
 from .results import Ratio, Row, Winner
-from .statistics import median_interval
+from .statistics import build_factor, median_interval
 
 REFERENCES = ("eager fp32", "onnxruntime-cpu fp32")
 ROUNDS = 5
@@ -33,9 +34,10 @@ CHANCE = 0.05
 _NO_RATE = "in a round no rate was held"
 
 
-def ratio(row: Metric, other: Metric) -> Ratio:
+def ratio(row: Metric, other: Metric, builds: Sequence[int] = ()) -> Ratio:
     """Return how many times as fast ``row`` is as ``other``, by the rounds that both have.
 
+    ``builds`` are the sessions that they ran in; of several it takes at least the interval that these differ by.
     Of no rounds where one is without a figure, as where no rate was held: the others alone would flatter who failed.
     """
     pairs = list(zip(row.rounds, other.rounds, strict=False))
@@ -43,7 +45,8 @@ def ratio(row: Metric, other: Metric) -> Ratio:
         return Ratio(0.0, 0.0, 0.0, 0)
     found = [(a / b if row.higher_is_better else b / a) for a, b in pairs]
     low, high = median_interval(found) if len(found) > 1 else (found[0], found[0])
-    return Ratio(median(found), low, high, len(found))
+    middle, factor = median(found), build_factor((found, builds))
+    return Ratio(middle, min(low, middle / factor), max(high, middle * factor), len(found))
 
 
 def verdict(found: Ratio) -> str:
@@ -105,7 +108,7 @@ def _judge(row: Row, baseline: str | None, metrics: dict[str, Metric]) -> Row:
     measured = row.measured
     if measured is None:
         return replace(row, verdict="not run", why=row.reason or "")
-    ratios = {name: ratio(measured.metric, metric) for name, metric in metrics.items()}
+    ratios = {name: ratio(measured.metric, metric, measured.round_builds) for name, metric in metrics.items()}
     row = replace(row, speedup=ratios)
     if row.name == baseline:
         return replace(row, verdict="baseline", why="what the others are held against")
@@ -130,7 +133,7 @@ def winner(rows: Sequence[Row]) -> Winner:
     if not able:
         return Winner(batch, None, (), "no row ran and answered right")
     first, *others = sorted(able, key=_figure, reverse=True)
-    against = {row.name: ratio(_metric(first), _metric(row)) for row in others}
+    against = {row.name: _against(first, row) for row in others}
     verdicts = {name: verdict(found) for name, found in against.items()}
     close = [name for name, said in verdicts.items() if said != "faster"]
     if close:
@@ -148,13 +151,18 @@ def winner(rows: Sequence[Row]) -> Winner:
     return Winner(batch, first.name, (), _said(against[second], second))
 
 
-def _metric(row: Row) -> Metric:
+def _against(first: Row, row: Row) -> Ratio:
+    measured = _measured(first)
+    return ratio(measured.metric, _measured(row).metric, measured.round_builds)
+
+
+def _measured(row: Row) -> Measured:
     assert row.measured is not None  # noqa: S101 - of rows that were measured
-    return row.measured.metric
+    return row.measured
 
 
 def _figure(row: Row) -> float:
     """Return the median of the rounds' figures, the larger the better."""
-    found = _metric(row)
+    found = _measured(row).metric
     middle = median(found.rounds) if found.rounds else 0.0
     return middle if found.higher_is_better or middle == 0 else 1 / middle

@@ -28,7 +28,7 @@ from .comparing import CHANCE, ROUNDS
 from .comparison_accuracy import AccuracyChange, accuracy_change, same_images
 from .measured import Measured, Metric
 from .results import Result, Row
-from .statistics import student_quantile
+from .statistics import build_factor, student_quantile
 
 THRESHOLD_PERCENT = 5.0
 REGRESSIONS = ("slower", "wrong", "less accurate")
@@ -151,7 +151,7 @@ def _change(row: Row, before: Row, *, same: bool | None, allowed: float) -> Chan
     assert new is not None and old is not None  # noqa: S101, PT018 - the caller looked
     rounds = (len(old.metric.rounds), len(new.metric.rounds))
     if _unit(old.metric) == _unit(new.metric):
-        ratio, low, high = ratio_interval(_times(old.metric), _times(new.metric))
+        ratio, low, high = ratio_interval(_times(old.metric), _times(new.metric), (old.round_builds, new.round_builds))
         verdict, why = _verdict(ratio, low, high, rounds, allowed)
     else:
         ratio = low = high = None
@@ -219,14 +219,18 @@ def _verdict(
     return "unchanged" if low >= 1 / allowed and high <= allowed else "too noisy", said
 
 
-def ratio_interval(old: Sequence[float], new: Sequence[float]) -> tuple[float | None, float | None, float | None]:
+def ratio_interval(
+    old: Sequence[float], new: Sequence[float], builds: tuple[Sequence[int], Sequence[int]] = ((), ())
+) -> tuple[float | None, float | None, float | None]:
     """Return the ratio of the medians, new / old, and the bootstrap's 95 % interval of it.
 
-    The interval is widened for few rounds as ``statistics.median_interval`` is, by the smaller side's number.
+    The interval is widened for few rounds as ``statistics.median_interval`` is, by the smaller side's number,
+    and is at least the one that the sessions of several builds differ by.
 
     Args:
         old: what each round took before; infinity where it took for ever.
         new: what each round took after.
+        builds: which session each round ran in, before and after.
 
     Returns:
         Nothing three times where one of the old is 0 or infinite, or a ratio has no number; infinity where the new
@@ -248,5 +252,6 @@ def ratio_interval(old: Sequence[float], new: Sequence[float]) -> tuple[float | 
     with np.errstate(over="ignore"):
         found = np.sort(after / before)
     cut = int(tail * _RESAMPLES)
-    told = median(new) / median(old), float(found[cut]), float(found[_RESAMPLES - 1 - cut])
+    ratio, factor = median(new) / median(old), build_factor((old, builds[0]), (new, builds[1]))
+    told = ratio, min(float(found[cut]), ratio / factor), max(float(found[_RESAMPLES - 1 - cut]), ratio * factor)
     return told if all(map(math.isfinite, told)) else (None, None, None)

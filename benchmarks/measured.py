@@ -243,6 +243,11 @@ class Measured:
     no_layers: str | None = None
 
     @property
+    def round_builds(self) -> tuple[int, ...]:
+        """Which session each round ran in."""
+        return tuple(each.build for each in self.rounds)
+
+    @property
     def round_medians_ms(self) -> tuple[float, ...]:
         """How far the rounds lie apart."""
         return tuple(each.median_ms for each in self.rounds)

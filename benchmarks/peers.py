@@ -17,7 +17,7 @@ from quillrt.runtime.errors import ConfigError
 from .contestants import Contestant
 from .peer_workers import LITERT_BENCHMARK
 from .results import Beside, Row
-from .statistics import median_interval
+from .statistics import build_factor, median_interval
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def beside(rows: Sequence[Row]) -> tuple[Beside, ...]:
         difference, bounds = median(ratios) - 1, None
         if len(ratios) > 1:
             low, high = median_interval(ratios)
-            bounds = (low - 1, high - 1)
+            factor = build_factor((ratios, own.round_builds))
+            bounds = (min(low, median(ratios) / factor) - 1, max(high, median(ratios) * factor) - 1)
         why = _why(bounds, peer)
         found.append(Beside(row.batch, row.name, ours.name, difference, bounds, peer.allowed, why))
     return tuple(found)

@@ -26,6 +26,7 @@ class Preset:
     Attributes:
         seconds: measured per row.
         rounds: in how many turns.
+        builds: over how many sessions.
         batches: images in a query; ``None``: the scenario's.
         images: that answers are compared on, at most.
         checked_queries: most queries of a row that they are compared in.
@@ -38,6 +39,7 @@ class Preset:
 
     seconds: float = 3.0
     rounds: int = 5
+    builds: int = 1
     batches: tuple[int, ...] | None = None
     images: int = 2000
     checked_queries: int = 2000
@@ -51,7 +53,8 @@ class Preset:
 PRESETS = {
     "quick": Preset(seconds=1.0, images=500),
     "full": Preset(
-        rounds=24,  # short ones: what slows a machine down for a second meets all rows then
+        rounds=18,  # short ones: what slows a machine down for a second meets all rows then
+        builds=3,  # a process places its memory as it happens to, which bfloat16 in eager feels by a tenth
         images=10_000,
         variants=_TORCH,
         peers=("onnxruntime-loop", "openvino-benchmark-app", "litert-benchmark"),

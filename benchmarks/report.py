@@ -189,8 +189,8 @@ def conditions(result: Result) -> list[str]:
         "Median: of the rounds' medians; p90, p99: nearest rank, shown from "
         f"{queries_needed(0.9)} and {queries_needed(0.99)} queries on. "
         f"×: how many times as fast as {' and '.join(REFERENCES)}, median of the rounds' ratios and its bootstrap 95 % "
-        "interval. Same label, max |Δ|: answers and logits beside the baseline's; p: McNemar's exact test of the two "
-        "accuracies.",
+        "interval, over several builds at least Student's of their sessions. Same label, max |Δ|: answers and logits "
+        "beside the baseline's; p: McNemar's exact test of the two accuracies.",
         *peaks_line(result.peaks),
     ]
 

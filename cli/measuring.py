@@ -74,11 +74,15 @@ def bench(
         int | None, typer.Option("--rounds", min=1, max=1000, help="Turns of each row; 5 if not given.")
     ] = None,
     builds: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--builds", min=1, max=1000, help="Make every session anew so often, TensorRT's engines are built again."
+            "--builds",
+            min=1,
+            max=1000,
+            help="Make every session anew so often, TensorRT's engines are built again; 1 if not given. Intervals hold "
+            "for other sessions, too, from 2 on; 3 or more keep them narrow.",
         ),
-    ] = 1,
+    ] = None,
     images: Annotated[
         int | None, typer.Option("--images", min=1, help="Answers are compared on so many images at most.")
     ] = None,
@@ -178,15 +182,16 @@ def bench(
         sweeps=tuple(dict.fromkeys(sweep or ())),
         preset=preset,
     )
+    turns = rounds or effort.rounds
     settings = Settings(
         batches=tuple(batch or effort.batches or scenario_of(scenario).batches),
         seconds=seconds or effort.seconds,
-        rounds=rounds or effort.rounds,
+        rounds=turns,
         threads=threads or Settings.threads,
         device=device,
         layers=layers,
         scenario=scenario,
-        builds=builds,
+        builds=builds or min(effort.builds, turns),
         latency_bound_ms=latency_bound_ms,
         seed=seed,
         checked_queries=effort.checked_queries,

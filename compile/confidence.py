@@ -17,6 +17,7 @@ from quillrt.train.negatives import negatives
 from quillrt.train.wilson import wilson_interval
 
 from .answers import Answers
+from .logistic import weights_between
 from .source import Source
 
 # Share of characters that a threshold may turn away. Of photographs, which no validation part has, it turns away more:
@@ -25,7 +26,7 @@ MOST_LOST = 0.003
 _STEPS = 21
 # On which negatives weights and threshold are found; their false accepts are measured on the others.
 _FITTED_ON = ("buildings",)
-_RIDGE = 0.01  # half of it times the squared weights, in deviations of characters, is added to the mean loss
+_RIDGE = 0.01  # see ``weights_between``; the weights are those in deviations of characters
 _LEAST_DEVIATION = 1e-3  # what hardly differs among characters gets no boundless weight
 _AT_ONCE = 256  # images looked at
 _TEMPERATURES = (0.05, 20.0)
@@ -96,15 +97,11 @@ def best_weights(characters: Seen, strangers: Seen) -> Mapping[str, float]:
     Both count the same in it, whatever their numbers. Blank images are left out, as they need no weights; where
     strangers are nothing but those, the energy stands alone.
     """
-    from sklearn.linear_model import LogisticRegression  # whoever has strangers has it: see ``negatives``
-
     if not strangers.fitted.any():
         return ENERGY_ALONE
     ours, theirs = (_table(each.drawn()) for each in (characters, strangers))
     deviations = np.maximum(ours.std(axis=0), _LEAST_DEVIATION)
-    rows = (np.concatenate([ours, theirs]) - ours.mean(axis=0)) / deviations
-    model = LogisticRegression(C=1 / (_RIDGE * len(rows)), class_weight="balanced", max_iter=1000)
-    found = model.fit(rows, np.arange(len(rows)) < len(ours)).coef_[0] / deviations
+    found = weights_between(*((each - ours.mean(axis=0)) / deviations for each in (ours, theirs)), _RIDGE) / deviations
     return {name: float(f"{weight:.4g}") for name, weight in zip(SIGNS, found, strict=True)}
 
 

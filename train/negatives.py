@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,16 @@ def negatives(recipe: Preprocessing, crops: int = 1000) -> dict[str, NDArray[np.
     ``buildings`` and ``flowers`` are crops of many sizes from the two photographs that scikit-learn has with it
     (china.jpg, flower.jpg); ``noise`` is even noise, ``blank`` are sheets of one grey level.
     """
-    if find_spec("sklearn") is None:
+    sklearn = find_spec("sklearn")
+    if sklearn is None or sklearn.origin is None:
         return {}
     from PIL import Image
-    from sklearn.datasets import load_sample_image
 
+    photographs = Path(sklearn.origin).parent / "datasets" / "images"  # to import it takes as long as all the rest
     random = np.random.default_rng(_SEED)
     found = {}
     for name, file in (("buildings", "china.jpg"), ("flowers", "flower.jpg")):
-        photograph = grey(Image.fromarray(load_sample_image(file)))
+        photograph = grey(Image.open(photographs / file))
         found[name] = np.stack([fit_image(_crop(photograph, random), recipe) for _ in range(crops)])
     noise = random.integers(0, 256, (crops // 4, 40, 40), np.uint8)
     found["noise"] = np.stack([fit_image(image, recipe) for image in noise])

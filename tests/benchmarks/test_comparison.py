@@ -133,6 +133,14 @@ def test_the_interval_holds_the_ratio_as_often_as_it_says():
     assert held / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
 
 
+def test_sessions_that_differ_hide_a_ratio():
+    old, new, builds = [1.0] * 9, [1.05] * 3 + [1.1] * 3 + [1.2] * 3, (0, 0, 0, 1, 1, 1, 2, 2, 2)
+    assert ratio_interval(old, new)[1] > 1
+    ratio, low, high = ratio_interval(old, new, (builds, builds))
+    assert ratio == pytest.approx(1.1)
+    assert low < 1 < 1.2 < high
+
+
 @pytest.mark.parametrize("old_times", [[], [1.0], [0.0, 1.0, 1.0], [1.0, inf]])
 def test_nothing_is_told_of_too_little(old_times):
     assert ratio_interval(old_times, [1.0, 1.0]) == (None, None, None)
