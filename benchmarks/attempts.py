@@ -16,8 +16,9 @@ from quillrt.runtime.trt_layers import LayerTime
 from .agreement import accuracy_of, compare, tolerance
 from .comparing import reference_among
 from .contestants import Contestant
+from .cost import Cost
 from .deadline import Deadline
-from .measured import Build, Cost, Measured, Round, Served, Warmup
+from .measured import Build, Measured, Round, Served, Warmup
 from .memory import Usage
 from .process import Remote
 from .results import Row, spread
@@ -80,8 +81,8 @@ class Attempt:
         return None
 
     def check(self, most: int) -> None:
-        """Answer ``most`` of the images once."""
-        if answer := self.ask("check", self.batch, most):
+        """Answer ``most`` of the images once; a session made anew has its first query only."""
+        if answer := self.ask("check", self.batch, most if self.logits is None else self.batch):
             first_ms, logits = answer
             self.first_ms.append(first_ms)
             self.logits = logits if self.logits is None else self.logits

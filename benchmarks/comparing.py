@@ -1,7 +1,6 @@
 """Who is faster than whom, and when that cannot be said.
 
-Ratios are paired by round: what disturbs one round disturbs all that ran in it. Of several builds the interval is at
-least the one that their sessions differ by, for the rounds of one session are alike. The rule for a verdict against the
+Ratios are paired by round: what disturbs one round disturbs all that ran in it. The rule for a verdict against the
 baseline, and between the fastest rows of a batch size:
 
 * wrong: answers beyond the tolerance of the precision, or more points of accuracy lost than ``MAX_DROP`` and McNemar's
@@ -22,9 +21,9 @@ from statistics import median
 from quillrt.compile.verify import MAX_DROP
 from quillrt.runtime.precision import Precision
 
+from .intervals import paired_interval
 from .measured import Measured, Metric
 from .results import Ratio, Row, Winner
-from .statistics import build_factor, median_interval
 
 REFERENCES = ("eager fp32", "onnxruntime-cpu fp32")
 ROUNDS = 5
@@ -37,16 +36,14 @@ _NO_RATE = "in a round no rate was held"
 def ratio(row: Metric, other: Metric, builds: Sequence[int] = ()) -> Ratio:
     """Return how many times as fast ``row`` is as ``other``, by the rounds that both have.
 
-    ``builds`` are the sessions that they ran in; of several it takes at least the interval that these differ by.
-    Of no rounds where one is without a figure, as where no rate was held: the others alone would flatter who failed.
+    ``builds`` says which session each ran in. Of no rounds where one is without a figure, as where no rate was held:
+    the others alone would flatter who failed.
     """
     pairs = list(zip(row.rounds, other.rounds, strict=False))
     if not pairs or not all(a > 0 and b > 0 for a, b in pairs):
         return Ratio(0.0, 0.0, 0.0, 0)
     found = [(a / b if row.higher_is_better else b / a) for a, b in pairs]
-    low, high = median_interval(found) if len(found) > 1 else (found[0], found[0])
-    middle, factor = median(found), build_factor((found, builds))
-    return Ratio(middle, min(low, middle / factor), max(high, middle * factor), len(found))
+    return Ratio(median(found), *paired_interval(found, builds), len(found))
 
 
 def verdict(found: Ratio) -> str:

@@ -1,7 +1,8 @@
 """Whether a later result is slower than an earlier one, row by row, and when that cannot be said.
 
 The two were measured at different times, so their rounds are no pairs: each side is drawn anew by itself. The interval
-holds by how much the rounds of a run differ; of a machine that was in another state all the while it knows nothing.
+holds by how much the rounds of a run differ, and the sessions where it made several; of a machine that was in another
+state all the while it knows nothing.
 
 * wrong: the answers are wrong, whatever time they take, and were not before; still wrong; mended.
 * less accurate: more than ``MAX_DROP`` points are lost, and McNemar's p is below ``CHANCE`` at its largest.
@@ -14,28 +15,22 @@ holds by how much the rounds of a run differ; of a machine that was in another s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist, median
+from statistics import median
 from typing import Any
-
-import numpy as np
 
 from quillrt.compile.verify import MAX_DROP
 from quillrt.runtime.errors import ConfigError, DataError
 
 from .comparing import CHANCE, ROUNDS
 from .comparison_accuracy import AccuracyChange, accuracy_change, same_images
+from .intervals import ratio_interval
 from .measured import Measured, Metric
 from .results import Result, Row
-from .statistics import build_factor, student_quantile
 
 THRESHOLD_PERCENT = 5.0
 REGRESSIONS = ("slower", "wrong", "less accurate")
 UNDECIDED = ("too noisy", "not judged")
-
-_RESAMPLES = 10_000
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Change:
         new: the figure after.
         ratio: how many times as long it takes now, new / old of a time and old / new of a rate; ``None``: not to be
             told.
-        low: lower end of the bootstrap's 95 % interval.
+        low: lower end of the 95 % interval, see ``intervals``.
         high: its upper end.
         rounds: how many there are, before and after.
         accuracy: how it changed; ``None`` where the results do not tell, or tell it of other images.
@@ -217,41 +212,3 @@ def _verdict(
     if high < 1 and ratio < 1 / allowed:
         return "faster", said
     return "unchanged" if low >= 1 / allowed and high <= allowed else "too noisy", said
-
-
-def ratio_interval(
-    old: Sequence[float], new: Sequence[float], builds: tuple[Sequence[int], Sequence[int]] = ((), ())
-) -> tuple[float | None, float | None, float | None]:
-    """Return the ratio of the medians, new / old, and the bootstrap's 95 % interval of it.
-
-    The interval is widened for few rounds as ``statistics.median_interval`` is, by the smaller side's number,
-    and is at least the one that the sessions of several builds differ by.
-
-    Args:
-        old: what each round took before; infinity where it took for ever.
-        new: what each round took after.
-        builds: which session each round ran in, before and after.
-
-    Returns:
-        Nothing three times where one of the old is 0 or infinite, or a ratio has no number; infinity where the new
-        median alone has.
-    """
-    n = min(len(old), len(new))
-    if n < 2 or not all(0 < each < math.inf for each in old):
-        return None, None, None
-    if math.isinf(median(new)):
-        return math.inf, math.inf, math.inf
-    if not all(math.isfinite(each) for each in new):
-        return None, None, None
-    tail = NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_quantile(0.975, n - 1))
-    random = np.random.default_rng(_SEED)
-    before, after = (
-        np.median(random.choice(np.asarray(times, np.float64), (_RESAMPLES, len(times))), axis=1)
-        for times in (old, new)
-    )
-    with np.errstate(over="ignore"):
-        found = np.sort(after / before)
-    cut = int(tail * _RESAMPLES)
-    ratio, factor = median(new) / median(old), build_factor((old, builds[0]), (new, builds[1]))
-    told = ratio, min(float(found[cut]), ratio / factor), max(float(found[_RESAMPLES - 1 - cut]), ratio * factor)
-    return told if all(map(math.isfinite, told)) else (None, None, None)

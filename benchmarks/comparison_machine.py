@@ -46,6 +46,7 @@ def _may_differ(result: Result) -> Mapping[str, Any]:
         "images": result.settings["source"],
         "images' sha256": result.settings.get("images_sha256", "")[:12] or None,
         "rounds": result.settings["rounds"],
+        "builds": result.settings["builds"],
         "warnings": "; ".join(result.warnings) or "none",
     }
 

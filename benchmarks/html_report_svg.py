@@ -9,7 +9,7 @@ from html import escape
 
 _LETTER = 0.56  # mean width of a letter of a sans-serif font, in its size: wide enough for most texts
 _LEAST = 1e-6  # what a logarithmic axis shows in place of 0: of milliseconds, a nanosecond
-_MOST = 1e30
+_MOST = 1e30  # beyond what any machine does, and its square is a number still
 
 
 def tag(name: str, content: str = "", /, **attributes: object) -> str:

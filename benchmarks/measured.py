@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from quillrt.runtime.trt_layers import LayerTime
 
+from .cost import Cost
+
 HOST_BOUND = 0.8  # trtexec's rule: above this share of the computing time the enqueue holds the GPU up
 
 
@@ -122,35 +124,6 @@ class Build:
     first_query_ms: float
     build_s: float | None
     median_ms: float | None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a row costs besides time; ``None`` has its reason in ``absent``.
-
-    Attributes:
-        load_ms: median over the builds.
-        first_query_ms: median over the builds.
-        build_s: time its engine took to build, where that is recorded.
-        peak_rss_bytes: largest resident memory of its process, images left out.
-        device_memory_bytes: of a GPU in its process.
-        artifact_bytes: size of the file it loads.
-        joules_per_image: energy of the whole processor, board or GPU while it ran, idle draw included.
-        images_per_joule: the inverse.
-        energy_source: who told.
-        absent: by field, why it is ``None``.
-    """
-
-    load_ms: float | None
-    first_query_ms: float | None
-    build_s: float | None
-    peak_rss_bytes: int | None
-    device_memory_bytes: int | None
-    artifact_bytes: int | None
-    joules_per_image: float | None
-    images_per_joule: float | None
-    energy_source: str | None
-    absent: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from statistics import median
 from quillrt.runtime.errors import ConfigError
 
 from .contestants import Contestant
+from .intervals import paired_interval
 from .peer_workers import LITERT_BENCHMARK
 from .results import Beside, Row
-from .statistics import build_factor, median_interval
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,8 @@ def beside(rows: Sequence[Row]) -> tuple[Beside, ...]:
         ratios = [a / b for a, b in pairs]
         difference, bounds = median(ratios) - 1, None
         if len(ratios) > 1:
-            low, high = median_interval(ratios)
-            factor = build_factor((ratios, own.round_builds))
-            bounds = (min(low, median(ratios) / factor) - 1, max(high, median(ratios) * factor) - 1)
+            low, high = paired_interval(ratios, own.round_builds)
+            bounds = (low - 1, high - 1)
         why = _why(bounds, peer)
         found.append(Beside(row.batch, row.name, ours.name, difference, bounds, peer.allowed, why))
     return tuple(found)

@@ -11,8 +11,9 @@ from quillrt.runtime.files import write_text
 
 from .columns import held_p99
 from .comparing import REFERENCES
+from .cost import Cost
 from .environment import hardware_line
-from .measured import HOST_BOUND, Cost, Measured
+from .measured import HOST_BOUND, Measured
 from .plot import plot_latency
 from .results import Ratio, Result, Row
 from .roofline_report import ROOFLINE_COLUMNS, peaks_line, roofline_cells

@@ -25,7 +25,7 @@ from .stored import load_result
 RESULTS = Path("benchmarks/results")
 DOCUMENTS = (Path("README.md"), Path("README.zh-CN.md"), Path("docs/benchmarks.md"))
 
-_NETWORKS = {"cnn": "cpu-cnn", "quillnet": "cpu-quillnet"}  # of README's table: whose results are in which file
+_NETWORKS = {"cnn": "full-cnn", "quillnet": "full-quillnet"}  # of README's table: whose results are in which file
 _BATCHES = (1, 64)
 _ROWS = {
     "eager fp32": "PyTorch eager FP32",
@@ -60,20 +60,8 @@ class Figure:
 Figures = Mapping[tuple[str, int], Figure]
 
 
-def figures_of(folder: Path, name: str) -> Figures:
-    """Return the figures of the result called ``name``: a JSON file, or a table of bench's from before there were any.
-
-    Raises:
-        DataError: there is neither, or it cannot be read.
-    """
-    if (folder / f"{name}.json").exists():
-        return _from_result(load_result(folder / f"{name}.json"))
-    if (folder / f"{name}.md").exists():
-        return _from_table((folder / f"{name}.md").read_text(encoding="utf-8"))
-    raise DataError(f"expected {name}.json in {folder}, found none; run this in a checkout")
-
-
-def _from_result(result: Result) -> Figures:
+def figures_of(result: Result) -> Figures:
+    """Return the figures of a result's rows, by name and batch size."""
     first = {(each.name, each.batch) for each in result.winners}
     return {
         (row.name, row.batch): Figure(
@@ -87,26 +75,9 @@ def _from_result(result: Result) -> Figures:
     }
 
 
-def _from_table(page: str) -> Figures:
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-    found = [dict(zip(lines[0], line, strict=False)) for line in lines[2:]]
-    least = {
-        batch: min(float(e["median ms"]) for e in found if e["batch"] == batch) for batch in {e["batch"] for e in found}
-    }
-    return {
-        (each["backend"], int(each["batch"])): Figure(
-            float(each["median ms"]),
-            float(each["× eager"]),
-            float(each["median ms"]) == least[each["batch"]],
-            wrong=False,
-        )
-        for each in found
-    }
-
-
 def readme_table(folder: Path) -> str:
     """Return README's table: the networks' medians in ms and how many times as fast as PyTorch eager they are."""
-    figures = {network: figures_of(folder, name) for network, name in _NETWORKS.items()}
+    figures = {network: figures_of(load_result(folder / f"{name}.json")) for network, name in _NETWORKS.items()}
     columns = ["backend"]
     for network in _NETWORKS:
         for number, batch in enumerate(_BATCHES):
@@ -148,12 +119,8 @@ def all_results(folder: Path) -> str:
     """Return every committed result, whole, under a heading each."""
     parts = []
     for path in sorted((*folder.glob("*.json"), *folder.glob("*.md"))):
-        if path.suffix == ".json":
-            page = to_markdown({path.stem: load_result(path)})
-        elif not path.with_suffix(".json").exists():
-            page = path.read_text(encoding="utf-8")
-        else:
-            continue
+        is_result = path.suffix == ".json"
+        page = to_markdown({path.stem: load_result(path)}) if is_result else path.read_text(encoding="utf-8")
         parts.append(re.sub(r"^# .*\n", f"### `{path.name}`\n", page, count=1))
     return "\n".join(parts)
 

@@ -25,7 +25,7 @@ class Ratio:
 
     Attributes:
         ratio: median of the rounds' ratios; above 1 is faster.
-        low: lower end of the bootstrap's 95 % interval.
+        low: lower end of the 95 % interval, see ``intervals``.
         high: its upper end.
         rounds: how many pairs.
     """
@@ -116,7 +116,7 @@ class Beside:
         peer: the peer row's name.
         ours: the name of our row.
         difference: our median over the peer's, minus 1, paired by round.
-        bounds: the bootstrap's 95 % interval of it; ``None`` of one round.
+        bounds: its 95 % interval, see ``intervals``; ``None`` of one round.
         allowed: how large a difference needs no explanation.
         why: what explains a larger one, or that nothing has to.
     """

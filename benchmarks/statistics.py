@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from functools import cache
 from statistics import NormalDist, median
-from statistics import variance as variance_of
 
 import numpy as np
 
@@ -15,7 +14,6 @@ CONFIDENCE = 0.99
 _INTERVAL = 0.95
 _RESAMPLES = 10_000
 _SEED = 0
-_MOST_EXPONENT = 700  # e to it is a number still
 
 
 def percentile(sorted_values: Sequence[float], p: float) -> float:
@@ -65,32 +63,6 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     found = np.sort(np.median(draws, axis=1))
     low = int(tail * _RESAMPLES)
     return float(found[low]), float(found[_RESAMPLES - 1 - low])
-
-
-def build_factor(*sides: tuple[Sequence[float], Sequence[int]]) -> float:
-    """Return by what factor a ratio of medians may be off, at 95 %, as every session that is made anew runs otherwise.
-
-    Rounds within one session cannot tell that. It is Student's interval of the mean of the logarithms of the sessions'
-    medians; the variances of ``sides`` add up, and the side with the fewest sessions has the degrees of freedom.
-
-    Args:
-        sides: the figures of rounds and which session each ran in; a side of one session adds nothing.
-    """
-    variance, freedom = 0.0, math.inf
-    for figures, builds in sides:
-        by_session: dict[int, list[float]] = {}
-        for build, figure in zip(builds, figures, strict=False):
-            by_session.setdefault(build, []).append(figure)
-        medians = [median(each) for each in by_session.values()]
-        if len(medians) > 1:
-            if min(medians) <= 0:
-                return math.inf
-            variance += variance_of([math.log(each) for each in medians]) / len(medians)
-            freedom = min(freedom, len(medians) - 1)
-    if variance == 0:
-        return 1.0
-    exponent = student_quantile((1 + _INTERVAL) / 2, int(freedom)) * math.sqrt(variance)
-    return math.exp(exponent) if exponent < _MOST_EXPONENT else math.inf
 
 
 def student_quantile(p: float, freedom: int) -> float:

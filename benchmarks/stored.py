@@ -164,27 +164,27 @@ def _check_sense(result: Result, path: Path) -> None:
                     "which did not; measure it again"
                 )
     for row in result.rows:
-        accuracy = row.measured.accuracy if row.measured else None
-        if accuracy is not None and not 0 <= accuracy.right <= accuracy.images in range(1, _MOST_IMAGES + 1):
-            raise DataError(
-                f"expected an accuracy on 1 to {_MOST_IMAGES:,} images, found {accuracy.right:g} of "
-                f"{accuracy.images:g} right of {row.name} in {path}; measure it again"
-            )
-        if accuracy is not None and not 0 <= accuracy.low <= accuracy.high <= 1:
-            raise DataError(
-                f"expected the ends of an accuracy's interval within 0 to 1, found {accuracy.low:g} and "
-                f"{accuracy.high:g} of {row.name} in {path}; measure it again"
-            )
-        if accuracy is not None and accuracy.wrong is not None:
-            _check_wrong(accuracy, f"{row.name} in {path}")
+        if row.measured and row.measured.accuracy:
+            _check_accuracy(row.measured.accuracy, f"{row.name} in {path}")
         if row.measured and row.measured.device_ms is not None and not row.measured.device_ms.keys() >= _DEVICE_TIMES:
             raise DataError(f"expected {', '.join(sorted(_DEVICE_TIMES))} of {row.name} in {path}; measure it again")
 
 
-def _check_wrong(accuracy: Accuracy, whose: str) -> None:
-    """Raise unless as many images are said to be wrong as are not right, each once."""
-    wrong = accuracy.images - accuracy.right
-    found = accuracy.wrong or ()
+def _check_accuracy(accuracy: Accuracy, whose: str) -> None:
+    """Raise unless its counts fit each other, and as many images are said to be wrong as are not right, each once."""
+    if not 0 <= accuracy.right <= accuracy.images in range(1, _MOST_IMAGES + 1):
+        raise DataError(
+            f"expected an accuracy on 1 to {_MOST_IMAGES:,} images, found {accuracy.right:g} of "
+            f"{accuracy.images:g} right of {whose}; measure it again"
+        )
+    if not accuracy.low <= accuracy.high:
+        raise DataError(
+            f"expected the lower end of an accuracy's interval first, found {accuracy.low:g} and {accuracy.high:g} of "
+            f"{whose}; measure it again"
+        )
+    if accuracy.wrong is None:
+        return
+    wrong, found = accuracy.images - accuracy.right, accuracy.wrong
     if len(found) != wrong or len(set(found)) != wrong:
         raise DataError(
             f"expected the numbers of {wrong} wrong images of {whose}, found {len(found)}; measure it again"

@@ -70,17 +70,21 @@ def with_knees(rows: Sequence[Row]) -> tuple[Row, ...]:
 def threaded(contestants: Sequence[Contestant], usual: int, cores: int) -> list[Contestant]:
     """Return the contestants, each that computes on the CPU once more for each other count of threads.
 
+    These come after the row's peers, which are to have their turn right after it.
+
     Args:
         contestants: who takes part.
         usual: CPU threads that the others have.
         cores: how many this process may use.
     """
-    found = []
+    found, waiting = list[Contestant](), list[Contestant]()
     for each in contestants:
+        if each.kind == "backend":
+            found += waiting
+            able = not each.on_gpu and each.reason is None
+            waiting = [replace(each, threads=count) for count in thread_counts(cores) if able and count != usual]
         found.append(each)
-        if not each.on_gpu and each.kind == "backend" and each.reason is None:
-            found += [replace(each, threads=count) for count in thread_counts(cores) if count != usual]
-    return found
+    return found + waiting
 
 
 def thread_counts(cores: int) -> list[int]:

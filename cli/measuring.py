@@ -79,8 +79,8 @@ def bench(
             "--builds",
             min=1,
             max=1000,
-            help="Make every session anew so often, TensorRT's engines are built again; 1 if not given. Intervals hold "
-            "for other sessions, too, from 2 on; 3 or more keep them narrow.",
+            help="Make every session anew so often, TensorRT's engines are built again; 1 if not given, or the "
+            "preset's. From 2 on intervals hold for other sessions, too; 3 or more keep them narrow.",
         ),
     ] = None,
     images: Annotated[

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from quillrt.benchmarks.comparing import judged
+from quillrt.benchmarks.cost import Cost
 from quillrt.benchmarks.measured import (
     Accuracy,
     Agreement,
     Build,
-    Cost,
     Measured,
     Metric,
     Round,
@@ -23,8 +23,8 @@ NOISY = (0.6, 1.7, 1.0, 0.7, 2.1)
 REFERENCE = "eager fp32"
 
 
-def row(name, batch, median_ms, *, right=1990, images=2000, rounds=QUIET, wrong=False, **measured):
-    """A row whose rounds have these factors of its median; ``right`` of the images."""
+def row(name, batch, median_ms, *, right=1990, images=2000, rounds=QUIET, builds=(0,) * 99, wrong=False, **measured):
+    """A row whose rounds have these factors of its median, and ran in ``builds``; ``right`` of the images."""
     backend, precision, *variant = name.split(" ", 2)
     noise = np.random.default_rng(len(name) + batch).gamma(2, 0.05, (len(rounds), 200))
     times = [np.sort(median_ms * factor * (0.9 + each) * 1e6) for factor, each in zip(rounds, noise, strict=True)]
@@ -34,7 +34,7 @@ def row(name, batch, median_ms, *, right=1990, images=2000, rounds=QUIET, wrong=
     ]
     turns = tuple(
         Round(
-            0,
+            builds[n],
             2.0 * n,
             float(each.sum()) / 1e9,
             len(each),

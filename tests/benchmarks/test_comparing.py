@@ -2,12 +2,17 @@ import math
 
 import numpy as np
 import pytest
+from invented import REFERENCE, row
 from scipy.stats import t as student
 
-from quillrt.benchmarks.comparing import ratio, reference_among, verdict
+from quillrt.benchmarks.comparing import judged, ratio, reference_among, verdict
+from quillrt.benchmarks.intervals import paired_interval, sessions_interval
 from quillrt.benchmarks.measured import Metric
 from quillrt.benchmarks.results import Ratio
-from quillrt.benchmarks.statistics import build_factor, median_interval, student_quantile
+from quillrt.benchmarks.statistics import median_interval, student_quantile
+
+THREE = (0, 0, 0, 1, 1, 1, 2, 2, 2)  # sessions of nine rounds
+APART = (1.0,) * 3 + (1.05,) * 3 + (1.2,) * 3  # which differ more than the rounds of each
 
 
 def times(*values):
@@ -71,40 +76,40 @@ def test_the_interval_of_few_values_is_their_range():
     assert median_interval([2] * 9) == (2, 2)
 
 
-def test_sessions_that_differ_widen_an_interval_by_students():
-    """Of three sessions whose medians are 1, e and e^2 the mean of their logarithms has the error 1 / sqrt(3)."""
+def test_an_interval_over_sessions_is_students_of_their_logarithms():
+    """Three sessions of two rounds, with medians 1, e and e^2."""
     rounds = [math.exp(power + shift) for power in (0, 1, 2) for shift in (-1e-9, 1e-9)]
-    error = student.ppf(0.975, 2) / math.sqrt(3)
-    builds = (0, 0, 1, 1, 2, 2)
-    assert build_factor((rounds, builds)) == pytest.approx(math.exp(error), rel=1e-6)
-    both = build_factor((rounds, builds), (rounds[:4], builds[:4]))
-    assert both == pytest.approx(math.exp(student.ppf(0.975, 1) * math.sqrt(1 / 3 + 1 / 4)), rel=1e-6)
-    assert build_factor((rounds, [0] * 6)) == build_factor((rounds, ())) == 1
-    assert build_factor(([0.0, 1.0], (0, 1))) == build_factor(([1e-300, 1e300], (0, 1))) == math.inf
+    expected = student.interval(0.95, 2, loc=1, scale=1 / math.sqrt(3))
+    assert np.log(paired_interval(rounds, (0, 0, 1, 1, 2, 2))) == pytest.approx(expected, rel=1e-6)
+    assert paired_interval(rounds, (0,) * 6) == paired_interval(rounds) == median_interval(rounds)
 
 
 def test_rounds_that_agree_within_each_of_three_sessions_make_nobody_faster():
-    row, other = times(*[1.0] * 3, *[1.05] * 3, *[1.2] * 3), times(*[1.3] * 9)
-    assert verdict(ratio(row, other)) == "faster"
-    apart = ratio(row, other, (0, 0, 0, 1, 1, 1, 2, 2, 2))
-    assert verdict(apart) == "too noisy"
-    assert apart.low < 1 < 1.3 < apart.high
-    alike = times(*[1.0, 1.05, 1.2] * 3)
-    assert ratio(alike, other, (0, 0, 0, 1, 1, 1, 2, 2, 2)) == ratio(alike, other)
+    rounds = {REFERENCE: (1.3,) * 9, "litert int8": APART}
+    for builds, said, wins in (((0,) * 9, "faster", "litert int8"), (THREE, "too noisy", None)):
+        rows = [row(name, 1, 1.0, rounds=each, builds=builds) for name, each in rounds.items()]
+        (_, found), _, (winner,) = judged(rows)
+        assert (found.verdict, winner.name) == (said, wins)
+        assert found.speedup[REFERENCE].ratio == pytest.approx(1.3 / 1.05)
 
 
-@pytest.mark.parametrize("sessions", [3, 5])
+def test_sessions_that_differ_in_both_rows_alike_widen_nothing():
+    rows = [row(name, 1, ms, rounds=APART, builds=THREE) for name, ms in ((REFERENCE, 2.0), ("litert int8", 1.0))]
+    found = judged(rows)[0][1].speedup[REFERENCE]
+    assert (found.low, found.high) == pytest.approx((2, 2))
+
+
+@pytest.mark.parametrize("sessions", [3, 5, 9, 20])
 def test_the_interval_over_sessions_holds_the_median_as_often_as_it_says(sessions):
-    """Sessions of five rounds each, which differ more than their rounds do."""
+    """Sessions of five rounds each, which differ more than their rounds do; 2,000 times, 3 standard errors."""
     draw = np.random.default_rng(sessions)
-    builds = np.repeat(range(sessions), 5)
-    held, wider = [], []
-    for _ in range(300):
+    builds = np.repeat(range(sessions), 5).tolist()
+    held = []
+    for _ in range(2000):
         figures = np.exp(np.repeat(draw.normal(0, 0.1, sessions), 5) + draw.normal(0, 0.02, len(builds)))
-        for found, given in ((held, builds.tolist()), (wider, ())):
-            each = ratio(times(*figures), times(*[1.0] * len(builds)), given)
-            found.append(each.low <= 1 <= each.high)
-    assert np.mean(held) > 0.95 - 0.038 > np.mean(wider)
+        low, high = sessions_interval((figures.tolist(), builds))
+        held.append(low <= 1 <= high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
 
 
 def test_one_disturbed_round_of_nine_does_not_widen_it():

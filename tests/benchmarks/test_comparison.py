@@ -6,10 +6,12 @@ from math import comb, inf
 import numpy as np
 import pytest
 from invented import NOISY, REFERENCE, absent, result, row
+from scipy.stats import t as student
 
-from quillrt.benchmarks.comparison import compare, ratio_interval
+from quillrt.benchmarks.comparison import compare
 from quillrt.benchmarks.comparison_accuracy import accuracy_change, same_images
 from quillrt.benchmarks.comparison_machine import obstacles, remarks
+from quillrt.benchmarks.intervals import ratio_interval
 from quillrt.benchmarks.measured import Accuracy
 from quillrt.runtime.errors import ConfigError, DataError
 
@@ -131,6 +133,29 @@ def test_the_interval_holds_the_ratio_as_often_as_it_says():
         _, low, high = ratio_interval(*(scale * random.lognormal(0, 0.1, 5) for scale in (1.0, 1.1)))
         held += low <= 1.1 <= high
     assert held / 200 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 200)
+
+
+def test_a_row_whose_sessions_differ_is_not_called_slower():
+    before, rounds, builds = (
+        row(REFERENCE, 1, 1.0, rounds=(1.0,) * 9),
+        (1.05,) * 3 + (1.1,) * 3 + (1.2,) * 3,
+        (0, 0, 0, 1, 1, 1, 2, 2, 2),
+    )
+    said = [
+        compare(result(before), result(row(REFERENCE, 1, 1.0, rounds=rounds, builds=given))).rows[0].verdict
+        for given in ((0,) * 9, builds)
+    ]
+    assert said == ["slower", "too noisy"]
+
+
+def test_one_session_beside_several_is_taken_to_differ_as_they_do():
+    """Of the old side nothing but one session is known: its error is that of one, beside the new side's of three."""
+    old, new, builds = [1.0] * 9, [1.05] * 3 + [1.1] * 3 + [1.2] * 3, (0, 0, 0, 1, 1, 1, 2, 2, 2)
+    logs = np.log([1.05, 1.1, 1.2])
+    expected = student.interval(0.95, 2, loc=logs.mean(), scale=logs.std(ddof=1) * np.sqrt(1 / 3 + 1))
+    for one in ((), (0,) * 9):
+        _, low, high = ratio_interval(old, new, (one, builds))
+        assert np.log([low, high]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_sessions_that_differ_hide_a_ratio():

@@ -124,8 +124,9 @@ def test_litert_benchmark_measures_batch_1_and_says_why_no_other(contestant, ima
     assert "two decimals" in peer.reason
 
 
-def row_with(row, name, medians, kind="backend"):
-    rounds = tuple(replace(row.measured.rounds[0], median_ms=ms) for ms in medians)
+def row_with(row, name, medians, kind="backend", builds=(0,) * 9):
+    given = zip(builds, medians, strict=False)
+    rounds = tuple(replace(row.measured.rounds[0], build=build, median_ms=ms) for build, ms in given)
     return replace(row, backend=name, kind=kind, measured=replace(row.measured, rounds=rounds))
 
 
@@ -145,6 +146,7 @@ def test_a_difference_is_explained_where_it_is_one(contestant, images, tmp_path,
     assert found.difference == pytest.approx(difference)
     assert found.bounds == pytest.approx((min(ours) - 1, max(ours) - 1))
     assert why in found.why
+    assert beside([row_with(row, "onnxruntime-cpu", ours, builds=range(5)), rows[1]])[0].bounds[1] >= found.bounds[1]
     assert beside(rows[1:]) == beside(rows[:1]) == ()
 
 

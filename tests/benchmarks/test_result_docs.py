@@ -25,7 +25,7 @@ def folder(tmp_path):
         row(REFERENCE, 1, 0.5), row("litert int8", 1, 0.1), row("openvino int8", 1, 0.01, wrong=True),
         row(REFERENCE, 64, 40.0), row("litert int8", 64, 4.0),
     )  # fmt: skip
-    for name in ("cpu-cnn", "cpu-quillnet"):
+    for name in ("full-cnn", "full-quillnet"):
         (tmp_path / f"{name}.json").write_text(json.dumps(made.to_json(raw=False)))
     return tmp_path
 
@@ -40,23 +40,11 @@ def test_the_table_holds_medians_and_ratios_and_marks_the_fastest_that_is_right(
     assert "no NVIDIA GPU" in lines[-1]
 
 
-def test_a_table_of_before_there_was_json_is_read(tmp_path):
-    page = "# x\n\n| backend | batch | median ms | × eager |\n| --- | --- | --- | --- |\n"
-    (tmp_path / "old.md").write_text(page + "| eager fp32 | 1 | 0.716 | 1.00 |\n| litert int8 | 1 | 0.067 | 10.76 |\n")
-    found = result_docs.figures_of(tmp_path, "old")
-    assert {key: (each.median_ms, each.times_eager, each.fastest) for key, each in found.items()} == {
-        ("eager fp32", 1): (0.716, 1.0, False),
-        ("litert int8", 1): (0.067, 10.76, True),
-    }
-    with pytest.raises(DataError, match=r"expected new.json in .*, found none"):
-        result_docs.figures_of(tmp_path, "new")
-
-
 def test_every_result_stands_whole_under_its_name(folder):
     page = result_docs.all_results(folder)
     assert [line for line in page.splitlines() if line.startswith("#")] == [
-        "### `cpu-cnn.json`",
-        "### `cpu-quillnet.json`",
+        "### `full-cnn.json`",
+        "### `full-quillnet.json`",
     ]
     assert page.count("WRONG: openvino int8, batch 1: answers differ") == 2
 

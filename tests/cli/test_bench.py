@@ -104,6 +104,7 @@ def test_a_preset_chooses_and_options_go_before_it(bench, tmp_path):
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     settings = result["settings"]
     assert (settings["preset"], settings["rounds"], settings["images"], settings["seconds"]) == ("full", 2, 5, 0.02)
+    assert settings["builds"] == 2  # its four, but for the rounds
     assert [row["name"] for row in result["rows"]] == ["onnxruntime-cpu fp32", "onnxruntime-loop fp32"]
     assert len(result["beside"]) == 1
 
