@@ -25,7 +25,7 @@ from .stored import load_result
 RESULTS = Path("benchmarks/results")
 DOCUMENTS = (Path("README.md"), Path("README.zh-CN.md"), Path("docs/benchmarks.md"))
 
-_NETWORKS = {"cnn": "full-cnn", "quillnet": "full-quillnet"}  # of README's table: whose results are in which file
+_NETWORKS = {"cnn": "cpu-cnn", "quillnet": "full-quillnet"}  # of README's table: whose results are in which file
 _BATCHES = (1, 64)
 _ROWS = {
     "eager fp32": "PyTorch eager FP32",

@@ -25,7 +25,7 @@ def folder(tmp_path):
         row(REFERENCE, 1, 0.5), row("litert int8", 1, 0.1), row("openvino int8", 1, 0.01, wrong=True),
         row(REFERENCE, 64, 40.0), row("litert int8", 64, 4.0),
     )  # fmt: skip
-    for name in ("full-cnn", "full-quillnet"):
+    for name in ("cpu-cnn", "full-quillnet"):
         (tmp_path / f"{name}.json").write_text(json.dumps(made.to_json(raw=False)))
     return tmp_path
 
@@ -43,7 +43,7 @@ def test_the_table_holds_medians_and_ratios_and_marks_the_fastest_that_is_right(
 def test_every_result_stands_whole_under_its_name(folder):
     page = result_docs.all_results(folder)
     assert [line for line in page.splitlines() if line.startswith("#")] == [
-        "### `full-cnn.json`",
+        "### `cpu-cnn.json`",
         "### `full-quillnet.json`",
     ]
     assert page.count("WRONG: openvino int8, batch 1: answers differ") == 2
