@@ -100,8 +100,8 @@ def best_weights(characters: Seen, strangers: Seen) -> Mapping[str, float]:
     if not strangers.fitted.any():
         return ENERGY_ALONE
     ours, theirs = (_table(each.drawn()) for each in (characters, strangers))
-    deviations = np.maximum(ours.std(axis=0), _LEAST_DEVIATION)
-    found = weights_between(*((each - ours.mean(axis=0)) / deviations for each in (ours, theirs)), _RIDGE) / deviations
+    middle, deviations = ours.mean(axis=0), np.maximum(ours.std(axis=0), _LEAST_DEVIATION)
+    found = weights_between((ours - middle) / deviations, (theirs - middle) / deviations, _RIDGE) / deviations
     return {name: float(f"{weight:.4g}") for name, weight in zip(SIGNS, found, strict=True)}
 
 
