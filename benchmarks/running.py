@@ -70,7 +70,9 @@ class Settings:
             raise ConfigError(f"expected above 0 and up to {_LONGEST} seconds per row, found {self.seconds}")
         scenario_of(self.scenario)
         if not 1 <= self.builds <= self.rounds:
-            raise ConfigError(f"expected 1 to {self.rounds} builds, one round for each at least, found {self.builds}")
+            raise ConfigError(
+                f"expected 1 to {self.rounds} builds, a round each at least, found {self.builds}; give more --rounds"
+            )
         bound = self.latency_bound_ms
         if (self.scenario == "server") != (bound is not None):
             said = "found none; give --latency-bound-ms" if bound is None else f"found {bound} for {self.scenario}"

@@ -15,9 +15,10 @@ from quillrt.runtime.errors import DataError
 from quillrt.runtime.files import read_bounded
 from quillrt.runtime.strict_json import read_json
 
-from .measured import Accuracy
+from .measured import Accuracy, Measured
 from .results import SCHEMA_VERSION, Result
 
+_LEAST_MS, _MOST = 1e-9, 1e15  # of a time in ms, and of a rate's figure, that no machine goes beyond
 _MOST_IMAGES = 10**6  # McNemar's exact test of so many takes a minute
 _MOST_BYTES = 2**28  # a long run of many rows, with every query's latency, has 2**24
 _TEXT, _COUNT, _CLOCK = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": ["number", "null"]}
@@ -114,7 +115,9 @@ def _check_form(data: Any, path: Path, instead: Mapping[str, Any]) -> None:
     if error is not None:
         where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
         said = error.message if len(error.message) < 200 else f"{error.message[:200]}…"
-        raise DataError(f"expected a result of quillrt bench, but {path} is malformed at result{where}: {said}")
+        raise DataError(
+            f"expected a result of quillrt bench, but {path} is malformed at result{where}: {said}; measure it again"
+        )
 
 
 def _without_latencies(row: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +159,8 @@ def _needed(field: Any) -> bool:
 def _check_sense(result: Result, path: Path) -> None:
     """Raise where the form is right, but what it says cannot be so."""
     verdicts = {(row.batch, row.name): row.verdict for row in result.rows}
+    if len(verdicts) < len(result.rows):
+        raise DataError(f"expected each row once, by name and batch size, found one twice in {path}; measure it again")
     for each in result.winners:
         for name in (each.name, *each.tied):
             if name is not None and verdicts.get((each.batch, name), "not run") in ("wrong", "not run"):
@@ -166,8 +171,26 @@ def _check_sense(result: Result, path: Path) -> None:
     for row in result.rows:
         if row.measured and row.measured.accuracy:
             _check_accuracy(row.measured.accuracy, f"{row.name} in {path}")
+        if row.measured:
+            _check_rounds(row.measured, result.settings["builds"], f"{row.name} in {path}")
         if row.measured and row.measured.device_ms is not None and not row.measured.device_ms.keys() >= _DEVICE_TIMES:
             raise DataError(f"expected {', '.join(sorted(_DEVICE_TIMES))} of {row.name} in {path}; measure it again")
+
+
+def _check_rounds(measured: Measured, builds: int, whose: str) -> None:
+    """Raise unless each round has figures that can be, and ran in one of the builds."""
+    metric, rounds = measured.metric, measured.rounds
+    if len(metric.rounds) != len(rounds):
+        raise DataError(
+            f"expected figures of the {len(rounds)} rounds of {whose}, found {len(metric.rounds)}; measure it again"
+        )
+    least = 0.0 if metric.higher_is_better else _LEAST_MS  # a round may hold no rate, and takes its time all the same
+    for low, figure in (*((least, x) for x in metric.rounds), *((_LEAST_MS, each.median_ms) for each in rounds)):
+        if not low <= figure <= _MOST:
+            raise DataError(f"expected times above 0 that can be of {whose}, found {figure:g}; measure it again")
+    for each in rounds:
+        if each.build >= builds:
+            raise DataError(f"expected builds 0 to {builds - 1} of {whose}, found {each.build}; measure it again")
 
 
 def _check_accuracy(accuracy: Accuracy, whose: str) -> None:

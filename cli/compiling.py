@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +51,10 @@ if TYPE_CHECKING:
     from quillrt.cli.model_files import ModelFile
     from quillrt.compile.choice import Choice
     from quillrt.compile.search import Search
+    from quillrt.compile.verify import Verdict
+    from quillrt.runtime.bundle import Bundle
+
+_FEW = 100  # validation images: fewer tell neither a temperature nor a threshold
 
 
 @with_options(BUILD)
@@ -150,6 +155,8 @@ def compile(  # noqa: A001 - the verb's name
         loaded, images, settings, output, table, tracker(quiet), cache_of(cached)
     )
     save_config(ctx, config_beside(output))
+    for doubt in _doubts(bundle, verdicts):
+        note(doubt, quiet)
     if search is not None:
         title = f"{source}: INT8 that loses at most {max_drop:g} points of {images.dataset}'s validation part"
         if find_spec("matplotlib"):
@@ -168,6 +175,29 @@ def compile(  # noqa: A001 - the verb's name
     print_parity(bundle)
     if choice is not None:
         _print_choice(choice)
+
+
+def _doubts(bundle: Bundle, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Say what makes the bundle's figures worth little."""
+    from quillrt.runtime.precision import Precision
+
+    confidence, classes = bundle.manifest.confidence, len(bundle.manifest.model.labels)
+    reference = next((v for v in verdicts if v.precision is Precision.FP32 and v.n), None)
+    if reference is not None and reference.accuracy <= 1 / classes:
+        yield (
+            f"FP32 has {reference.accuracy:.2%} of n = {reference.n:,} validation images right, no more than chance: "
+            "are the labels those of the model's training?"
+        )
+    if confidence.measured["n"] < _FEW:
+        yield (
+            f"temperature and threshold are found on n = {confidence.measured['n']} validation images, and may not "
+            f"hold for others: give a data set with {_FEW} or more"
+        )
+    if confidence.least_energy is None and "taken_for_characters" not in confidence.measured:
+        yield (
+            "every image is taken for a character: how others look is learnt from photographs of scikit-learn, which "
+            "is missing: pip install 'quillrt[train]'"
+        )
 
 
 def _print_search(title: str, found: Search, source: ModelFile, calibration: Path | None, asked: list[str]) -> None:

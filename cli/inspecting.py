@@ -92,6 +92,8 @@ def _confidence(confidence: Confidence) -> list[str]:
             f"no character: {100 * lost['share']:.1f} % of {lost['n']:,} characters are turned away; "
             f"taken for characters all the same: {others}"
         )
+    if confidence.least_energy is None:
+        lines.append("no character: every image is taken for one, no threshold was found when this was compiled")
     return lines
 
 

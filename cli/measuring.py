@@ -135,7 +135,7 @@ def bench(
             help="Measure what this machine can do at best, and say how near each row comes to its bound.",
         ),
     ] = False,
-    output: Annotated[Path, typer.Option("--output", help="Folder for the report.")] = Path("runs/bench"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path("runs/bench"),
     as_json: Json = False,
     quiet: Quiet = False,
     config: Config = None,

@@ -23,12 +23,13 @@ def negatives(recipe: Preprocessing, crops: int = 1000) -> dict[str, NDArray[np.
     ``buildings`` and ``flowers`` are crops of many sizes from the two photographs that scikit-learn has with it
     (china.jpg, flower.jpg); ``noise`` is even noise, ``blank`` are sheets of one grey level.
     """
-    sklearn = find_spec("sklearn")
-    if sklearn is None or sklearn.origin is None:
+    package = find_spec("sklearn")
+    # To import it takes as long as all the rest of a compile, and there is nothing but two files to read.
+    photographs = Path(package.origin).parent / "datasets" / "images" if package and package.origin else None
+    if photographs is None or not photographs.is_dir():
         return {}
     from PIL import Image
 
-    photographs = Path(sklearn.origin).parent / "datasets" / "images"  # to import it takes as long as all the rest
     random = np.random.default_rng(_SEED)
     found = {}
     for name, file in (("buildings", "china.jpg"), ("flowers", "flower.jpg")):

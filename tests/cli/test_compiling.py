@@ -52,6 +52,23 @@ def test_compile_writes_a_bundle_and_says_how_its_files_did(compiled) -> None:
     assert path.with_name("quadrants.quill.toml").read_text().startswith("[compile]")
 
 
+def test_figures_of_little_worth_are_doubted(quillrt, model, options, tmp_path, monkeypatch) -> None:
+    """Few images, no photographs to tell characters from, then labels of other classes."""
+    monkeypatch.setattr("quillrt.train.negatives.find_spec", lambda name: None)
+    arguments = ("--precision", "fp32", "--target", "onnxruntime-cpu", "-o", tmp_path / "doubted.quill")
+    code, _, err = quillrt("compile", model, *options, *arguments)
+    assert code == 0, err
+    said = " ".join(err.split())
+    assert "no more than chance" not in said
+    assert "found on n = " in said
+    assert "every image is taken for a character" in said
+    _, out, _ = quillrt("inspect", tmp_path / "doubted.quill")
+    assert "every image is taken for one" in out
+    wrong = [*options[:3], "se,sw,ne,nw", *options[4:]]
+    _, _, err = quillrt("compile", model, *wrong, *arguments[:-1], tmp_path / "wrong.quill")
+    assert "FP32 has 0.00% of n = " in " ".join(err.split())
+
+
 def test_a_table_made_before_gives_the_same_int8_graph(quillrt, model, options, compiled, tmp_path) -> None:
     path, _ = compiled
     table = tmp_path / "table.json"

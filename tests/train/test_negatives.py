@@ -1,3 +1,5 @@
+from importlib.machinery import PathFinder
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,4 +45,11 @@ def test_the_photographs_are_scikit_learns():
 
 def test_without_scikit_learn_there_are_none(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert negatives(Preprocessing()) == {}
+
+
+def test_without_its_photographs_there_are_none(monkeypatch, tmp_path):
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").touch()
+    monkeypatch.setattr(module, "find_spec", lambda name: PathFinder.find_spec(name, [str(tmp_path)]))
     assert negatives(Preprocessing()) == {}
