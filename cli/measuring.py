@@ -196,6 +196,8 @@ def bench(
         seed=seed,
         checked_queries=effort.checked_queries,
     )
+    if settings.builds == 2:
+        note("intervals over two builds are wide, for two sessions tell little: give --builds 3 or more", quiet)
     opened = Bundle.open(bundle.path)
     manifest = opened.manifest
     source, pictures = choose_images(manifest.training, manifest.model.preprocessing, dataset, data_root, part)

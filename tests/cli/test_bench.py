@@ -109,6 +109,14 @@ def test_a_preset_chooses_and_options_go_before_it(bench, tmp_path):
     assert len(result["beside"]) == 1
 
 
+@pytest.mark.parametrize(("builds", "doubted"), [(1, False), (2, True), (3, False)])
+def test_two_builds_are_doubted(quillrt, quadrants_bundle, tmp_path, monkeypatch, builds, doubted):
+    monkeypatch.setattr("quillrt.benchmarks.rotation.last_cache_bytes", lambda: None)
+    options = ("--seconds", 0.02, "--rounds", 3, "--batch", 1, "--images", 5, "--backend", "onnxruntime-cpu")
+    code, _, err = quillrt("bench", quadrants_bundle, "--output", tmp_path, "--builds", builds, *options)
+    assert (code, "give --builds 3 or more" in err) == (0, doubted)
+
+
 def test_the_full_preset_has_pytorch_done_right(bench, tmp_path):
     options = ("--backend", "eager", "--backend", "torch-compile", "--backend", "onnxruntime-cpu", "--images", 2)
     bench("--preset", "full", *options, "--batch", 1, "--rounds", 1)
