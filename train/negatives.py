@@ -24,7 +24,7 @@ def negatives(recipe: Preprocessing, crops: int = 1000) -> dict[str, NDArray[np.
     (china.jpg, flower.jpg); ``noise`` is even noise, ``blank`` are sheets of one grey level.
     """
     package = find_spec("sklearn")
-    # To import it takes as long as all the rest of a compile, and there is nothing but two files to read.
+    # To import it takes two seconds, and there is nothing but two files to read.
     photographs = Path(package.origin).parent / "datasets" / "images" if package and package.origin else None
     if photographs is None or not photographs.is_dir():
         return {}

@@ -345,7 +345,8 @@ def results() -> list[bytes]:
             accuracy = row["measured"]["accuracy"]
             accuracy["wrong"] = list(range(accuracy["images"] - accuracy["right"]))
             row["measured"]["layers"] = [{"name": "c", "kind": "Conv", "datatype": "fp32", "nodes": ["c"], "ms": 0.1}]
-            row["measured"]["rounds"] = row["measured"]["rounds"][:2]
+            for each in (row["measured"], row["measured"]["metric"]):
+                each["rounds"] = each["rounds"][:2]
     return [json.dumps(result).encode()]
 
 
