@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,9 +13,33 @@ from .errors import BackendUnavailable, BundleError
 from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 
+# Sizes of batches that have a graph of their own, the first ones that come: each holds the weights once more.
+_OWN_GRAPHS = 3
+
+
+@dataclass(frozen=True)
+class _Lane:
+    """A compiled graph, and the memory that it reads and writes: a fifth more time where queries bring others.
+
+    Attributes:
+        compiled: OpenVINO's model.
+        request: what runs it.
+        images: float32 (N, C, H, W).
+        logits: float32 (N, K).
+    """
+
+    compiled: Any
+    request: Any
+    images: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
 
 class OpenVINOSession(Session):
-    """An ONNX graph on OpenVINO's CPU device, computing in the precision that the graph states."""
+    """An ONNX graph on OpenVINO's CPU device, computing in the precision that the graph states.
+
+    A graph for one size of batch takes up to 30 % less time than one for all, which looks at the shapes of each node
+    in each query. So the first sizes have one each; after these, one graph serves all others.
+    """
 
     def __init__(self, model: bytes, spec: ModelSpec, options: SessionOptions = SessionOptions()) -> None:
         if reason := self.unavailable():
@@ -22,17 +47,17 @@ class OpenVINOSession(Session):
         import openvino
 
         # Left alone, OpenVINO computes FP32 graphs in bf16 where the CPU can: precision lives in the graph here.
-        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        self._settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if options.threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = options.threads
-        core = openvino.Core()
+            self._settings["INFERENCE_NUM_THREADS"] = options.threads
+        self._core, self._spec = openvino.Core(), spec
+        self._lanes: dict[int, _Lane] = {}
+        self._shared: Any = None  # the compiled graph for all other sizes
         try:
-            self._model = core.compile_model(core.read_model(model), "CPU", settings)
+            self._model = self._core.read_model(model)
+            self._lane = self._own(spec.input.shape[0] or 1)  # an edge device asks for one image at a time
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load the model: {' '.join(str(error).split())}") from error
-        self._request = self._model.create_infer_request()
-        self._forget()
-        self._spec = spec
 
     @classmethod
     def unavailable(cls, device: int = 0) -> str | None:
@@ -48,36 +73,58 @@ class OpenVINOSession(Session):
         return self._spec
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._request is None:
+        if self._core is None:
             raise BackendUnavailable(CLOSED)
-        self._spec.input.check(batch)
+        lane = self._lane
+        if batch.shape == lane.images.shape and batch.dtype == lane.images.dtype:
+            self._spec.input.check_finite(batch)
+        else:
+            self._spec.input.check(batch)
         try:
-            if batch.shape != self._images.shape:
-                self._bind(batch.shape)
-            np.copyto(self._images, batch)
-            self._request.infer(share_outputs=True)
-            return self._logits.copy()
+            if batch.shape != lane.images.shape:
+                lane = self._lane = self._lane_for(len(batch))
+            np.copyto(lane.images, batch)
+            lane.request.infer(share_outputs=True)
+            return lane.logits.copy()
         except RuntimeError as error:
             raise BundleError(f"openvino cannot run the model: {' '.join(str(error).split())}") from error
 
-    def _forget(self) -> None:
-        """Have memory for no batch."""
-        self._images: NDArray[np.float32] = np.empty(0, np.float32)
-        self._logits: NDArray[np.float32] = np.empty(0, np.float32)
+    def _lane_for(self, size: int) -> _Lane:
+        if size in self._lanes:
+            return self._lanes[size]
+        if len(self._lanes) < _OWN_GRAPHS:
+            return self._own(size)
+        if self._shared is None:
+            self._shared = self._compile(self._model)
+        return self._bound(self._shared, size)
 
-    def _bind(self, shape: tuple[int, ...]) -> None:
-        """Let the model read and write memory of its own: OpenVINO takes a fifth longer where queries bring others."""
+    def _own(self, size: int) -> _Lane:
+        """Compile the graph for batches of ``size`` images alone, and keep it."""
+        model = self._model
+        if model.is_dynamic():  # a graph for one size refuses others
+            model = model.clone()
+            model.reshape([size, *self._spec.input.shape[1:]])
+        lane = self._lanes[size] = self._bound(self._compile(model), size)
+        return lane
+
+    def _compile(self, model: Any) -> Any:
+        return self._core.compile_model(model, "CPU", self._settings)
+
+    def _bound(self, compiled: Any, size: int) -> _Lane:
         import openvino
 
-        self._forget()  # where the model refuses one of these
-        images, logits = np.empty(shape, np.float32), np.empty((shape[0], len(self._spec.labels)), np.float32)
-        for name, values in ((self._spec.input.name, images), (self._spec.output.name, logits)):
-            self._request.set_tensor(name, openvino.Tensor(values, shared_memory=True))
-        self._images, self._logits = images, logits
+        spec, request = self._spec, compiled.create_infer_request()
+        images = np.empty((size, *spec.input.shape[1:]), np.float32)  # type: ignore[arg-type]  # the batch alone varies
+        logits = np.empty((size, len(spec.labels)), np.float32)
+        for name, values in ((spec.input.name, images), (spec.output.name, logits)):
+            request.set_tensor(name, openvino.Tensor(values, shared_memory=True))
+        return _Lane(compiled, request, images, logits)
 
     def runtime_model(self) -> Any:
         """Return OpenVINO's graph of the kernels it runs, each with its facts in ``get_rt_info()``."""
-        return self._model.get_runtime_model()
+        return self._lane.compiled.get_runtime_model()
 
     def close(self) -> None:
-        self._request = self._model = None
+        self._core = self._model = self._shared = None
+        self._lanes.clear()
+        del self._lane
