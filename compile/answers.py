@@ -49,7 +49,15 @@ class Answers:
             BundleError: onnxruntime refuses the graph.
             AccuracyError: a logit is NaN or infinite.
         """
-        model = graph.SerializeToString(deterministic=True)
+        return self.of(graph.SerializeToString(deterministic=True))
+
+    def of(self, model: bytes) -> NDArray[np.float32]:
+        """Return the logits, float32 (N, K), of a graph as a file holds it.
+
+        Raises:
+            BundleError: onnxruntime refuses the graph.
+            AccuracyError: a logit is NaN or infinite.
+        """
 
         def run() -> bytes:
             with open_session("onnxruntime-cpu", model, self._spec) as session:

@@ -12,7 +12,7 @@ from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.backends import BY_NAME
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
-from quillrt.runtime.cache import NO_CACHE, Cache
+from quillrt.runtime.cache import NO_CACHE, Cache, Memory
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ExportError
 from quillrt.runtime.fallback import LEAST_SHARE
 from quillrt.runtime.manifest import Entry, Manifest
@@ -76,6 +76,8 @@ def compile_bundle(
             is written.
     """
     check_labels(source.spec, images.validation)
+    if cache is NO_CACHE:
+        cache = Memory()  # several steps ask the same graphs the same images
     if table is not None:
         if not _is_calibrated(config.precisions):
             raise CalibrationError(
@@ -91,7 +93,8 @@ def compile_bundle(
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
 
     bundle = _bundle(output, source, files)
-    verdicts = (*_gated(verify(bundle, images.validation, track=track, asked=BY_NAME), config.max_drop), *made.missing)
+    judged = verify(bundle, images.validation, track=track, asked=BY_NAME, cache=cache)
+    verdicts = (*_gated(judged, config.max_drop), *made.missing)
     choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
     if choice is not None:
         choice = replace(choice, note="; ".join(filter(None, (choice.note, left_out))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from quillrt.calibration.collect import activations, collect, tabulate
@@ -41,7 +41,7 @@ def calibrate_source(
     Raises:
         CalibrationError: no images and no noise either, or see ``draw_samples`` and ``collect``.
     """
-    return tables_of(source, images, config, (config.method,), track, cache)[0]
+    return next(tables_of(source, images, config, (config.method,), track, cache))
 
 
 def tables_of(
@@ -51,8 +51,8 @@ def tables_of(
     methods: Sequence[Method],
     track: Track = no_progress,
     cache: Cache = NO_CACHE,
-) -> list[CalibrationTable]:
-    """Return a table for each method; all of them read the same counts, and keep ranges that were trained for."""
+) -> Iterator[CalibrationTable]:
+    """Give a table for each method; all of them read the same counts, and keep ranges that were trained for."""
     spec = source.spec
     if images is None and not config.random_data:
         raise CalibrationError("expected training images to calibrate on, found none; name a data set")
@@ -71,5 +71,5 @@ def tables_of(
             *("counts", repr(versions("quillrt", "onnxruntime")), *ingredients),
         )
     )
-    tables = [tabulate(counts, source.graph, spec, samples, dataset, method) for method in methods]
-    return [as_trained(table, source) for table in tables]
+    for method in methods:
+        yield as_trained(tabulate(counts, source.graph, spec, samples, dataset, method), source)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import length_hint
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ class Judge:
 def search(
     source: Source,
     targets: Iterable[str],
-    tables: Sequence[CalibrationTable],
+    tables: Iterable[CalibrationTable],
     excluded: tuple[str, ...],
     validation: ImageSet,
     max_drop: float,
@@ -153,7 +154,7 @@ def search(
     """
     judge = Judge(source, targets, validation, cache)
     tried: dict[Trial, CalibrationTable] = {}
-    for table in track(tables, "trying calibrations", len(tables)):
+    for table in track(tables, "trying calibrations", length_hint(tables, len(METHODS))):
         tried[judge.trial(table, excluded)] = table
         if len(tried) == 1 and _holding(tried, max_drop):
             break

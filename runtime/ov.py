@@ -55,7 +55,9 @@ class OpenVINOSession(Session):
         self._shared: Any = None  # the compiled graph for all other sizes
         try:
             self._model = self._core.read_model(model)
-            self._lane = self._own(spec.input.shape[0] or 1)  # an edge device asks for one image at a time
+            self._lane: _Lane | None = self._own(
+                spec.input.shape[0] or 1
+            )  # an edge device asks for one image at a time
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load the model: {' '.join(str(error).split())}") from error
 
@@ -73,9 +75,9 @@ class OpenVINOSession(Session):
         return self._spec
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._core is None:
-            raise BackendUnavailable(CLOSED)
         lane = self._lane
+        if lane is None:
+            raise BackendUnavailable(CLOSED)
         if batch.shape == lane.images.shape and batch.dtype == lane.images.dtype:
             self._spec.input.check_finite(batch)
         else:
@@ -122,9 +124,10 @@ class OpenVINOSession(Session):
 
     def runtime_model(self) -> Any:
         """Return OpenVINO's graph of the kernels it runs, each with its facts in ``get_rt_info()``."""
+        if self._lane is None:
+            raise BackendUnavailable(CLOSED)
         return self._lane.compiled.get_runtime_model()
 
     def close(self) -> None:
-        self._core = self._model = self._shared = None
+        self._lane = self._model = self._shared = None
         self._lanes.clear()
-        del self._lane
