@@ -13,6 +13,7 @@ import typer
 
 from quillrt.benchmarks.environment import describe, hardware_line
 from quillrt.benchmarks.script import run
+from quillrt.compile.answers import Answers
 from quillrt.compile.config import CompileConfig
 from quillrt.compile.ranges import Images, tables_of
 from quillrt.compile.search import METHODS, Judge
@@ -29,7 +30,8 @@ def rows(path: Path, data_root: Path | None, samples: int) -> list[str]:
     name, splits = load_dataset_for(source.spec, training, None, data_root)
     images = Images(public_name(name), splits.train, splits.validation)
     tables = tables_of(source, images, CompileConfig(samples=samples), METHODS)
-    judges = {kind: Judge(source, [target], splits.test) for kind, target in _TARGETS.items()}
+    answers = Answers(source.spec, splits.test)
+    judges = {kind: Judge(source, [target], answers) for kind, target in _TARGETS.items()}
     accuracy = next(iter(judges.values())).accuracy
     lines = []
     for method, table in zip(METHODS, tables, strict=True):

@@ -58,7 +58,7 @@ def _openvino(model: bytes, batch: NDArray[np.float32]) -> Query:
     core = openvino.Core()
     settings = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     graph = core.read_model(model)
-    graph.reshape(list(batch.shape))  # for one size of batch it is faster than for any
+    graph.reshape(list(batch.shape))  # a graph for one size of batch is faster than one for any
     compiled = core.compile_model(graph, "CPU", settings)
     request, classes = compiled.create_infer_request(), compiled.output(0).partial_shape[1].get_length()
     image, logits = np.empty_like(batch), np.empty((len(batch), classes), np.float32)

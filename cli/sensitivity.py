@@ -77,6 +77,7 @@ def sensitivity(
 
     from quillrt.calibration.methods import Method as Finder
     from quillrt.calibration.table import CalibrationTable
+    from quillrt.compile.answers import Answers
     from quillrt.compile.config import CompileConfig
     from quillrt.compile.graphs import recipe_for
     from quillrt.compile.ranges import calibrate_source
@@ -92,7 +93,8 @@ def sensitivity(
         settings = CompileConfig(method=Finder(method, percentile), samples=samples, seed=seed)
         table = calibrate_source(loaded, data, settings, tracker(quiet), cache_of(cached))
     judges = data.validation.take(np.arange(min(images, len(data.validation))))
-    found = analyse(loaded, table, recipe, judges, tracker(quiet), cache_of(cached))
+    answers = Answers(loaded.spec, judges, cache_of(cached))
+    found = analyse(loaded, table, recipe, answers, tracker(quiet))
     title = f"{source}: INT8 for {target}, {table.origin}; {found.n} validation images"
     plot_sensitivity(output, found, title.replace("; ", "\n"))
     save_config(ctx, config_beside(output))

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.runtime.backends import open_session
-from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.confidence import ENERGY_ALONE, SIGNS, Confidence, energy, evidence, signs
-from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.predict import run_images
 from quillrt.train.negatives import negatives
 from quillrt.train.wilson import wilson_interval
@@ -105,19 +103,22 @@ def best_weights(characters: Seen, strangers: Seen) -> Mapping[str, float]:
     return {name: float(f"{weight:.4g}") for name, weight in zip(SIGNS, found, strict=True)}
 
 
-def confidence_of(source: Source, validation: ImageSet, cache: Cache = NO_CACHE) -> Confidence:
+def confidence_of(source: Source, answers: Answers) -> Confidence:
     """Return what the FP32 graph's answers on the validation part, and on images of no character, tell.
+
+    Args:
+        source: the graph.
+        answers: on the validation part.
 
     Raises:
         BundleError: onnxruntime refuses the graph.
         AccuracyError: a logit is NaN or infinite.
     """
-    answers = Answers(source.spec, validation, cache)
     characters = Seen(answers.fitted, answers.logits(source.graph))
     with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
         strange = negatives(source.spec.preprocessing)
         others = {name: Seen(images, run_images(session, images)) for name, images in strange.items()}
-    return fit_confidence(characters, validation.labels, others)
+    return fit_confidence(characters, answers.labels, others)
 
 
 def best_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -12,15 +12,15 @@ from quillrt.calibration.table import CalibrationTable
 from quillrt.runtime.backends import BY_NAME
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
-from quillrt.runtime.cache import NO_CACHE, Cache, Memory
+from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError, CalibrationError, ExportError
 from quillrt.runtime.fallback import LEAST_SHARE
 from quillrt.runtime.manifest import Entry, Manifest
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.versions import versions
-from quillrt.train.evaluation import check_labels
 
+from .answers import Answers
 from .attest import attest_graphs
 from .choice import Choice, choose
 from .confidence import confidence_of
@@ -75,9 +75,7 @@ def compile_bundle(
         AccuracyError: the graph strays from PyTorch, or a file from the graph, or no INT8 holds ``max_drop``; nothing
             is written.
     """
-    check_labels(source.spec, images.validation)
-    if cache is NO_CACHE:
-        cache = Memory()  # several steps ask the same graphs the same images
+    answers = Answers(source.spec, images.validation, cache)
     if table is not None:
         if not _is_calibrated(config.precisions):
             raise CalibrationError(
@@ -86,15 +84,14 @@ def compile_bundle(
         table.check_fits(source.sha256, source.spec.preprocessing)
     config, left_out = _without_what_litert_refuses(source, config)
     eager = check_against_eager(source, images.validation)
-    config, table, found = _ranges(source, images, config, table, track, cache)
+    config, table, found = _ranges(source, images, config, table, answers, track, cache)
     made = _make(source, config, table, track, cache)
     files = [*made.files]
     if table is not None:
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
 
     bundle = _bundle(output, source, files)
-    judged = verify(bundle, images.validation, track=track, asked=BY_NAME, cache=cache)
-    verdicts = (*_gated(judged, config.max_drop), *made.missing)
+    verdicts = (*_gated(verify(bundle, images.validation, track=track, asked=BY_NAME), config.max_drop), *made.missing)
     choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
     if choice is not None:
         choice = replace(choice, note="; ".join(filter(None, (choice.note, left_out))))
@@ -123,7 +120,7 @@ def compile_bundle(
     files = [(_measured(entry, verdicts, images.dataset), data) for entry, data in files]
     files.append(entry_for(json.dumps(report, indent=2).encode(), "report.json", "report", tools=versions("quillrt")))
     preferred = {} if choice is None else {"path": choice.chosen.path, "backend": choice.chosen.backend}
-    confidence = confidence_of(source, images.validation, cache)
+    confidence = confidence_of(source, answers)
     write_bundle(output, source.spec, source.record, files, preferred, confidence)
     return Compiled(Bundle.open(output, made_here=True), verdicts, found, choice)
 
@@ -170,6 +167,7 @@ def _ranges(
     images: Images,
     config: CompileConfig,
     table: CalibrationTable | None,
+    answers: Answers,
     track: Track,
     cache: Cache,
 ) -> tuple[CompileConfig, CalibrationTable | None, Search | None]:
@@ -178,11 +176,12 @@ def _ranges(
         return config, None, None
     if config.max_drop is None or not {Precision.INT8, Precision.MIXED}.intersection(config.precisions):
         return config, table or calibrate_source(source, images, config, track, cache), None
-    others = [method for method in METHODS if method != config.method]
-    tables = [table] if table else tables_of(source, images, config, [config.method, *others], track, cache)
+    methods = [config.method, *(method for method in METHODS if method != config.method)]
+    tables = iter([table]) if table else tables_of(source, images, config, methods, track, cache)
+    tried = track(tables, "trying calibrations", 1 if table else len(methods))
     try:
         typed = [target for target in config.targets if target != TARGET] or ["onnxruntime-cpu"]  # TARGET has no INT8
-        found, table = search(source, typed, tables, config.excluded, images.validation, config.max_drop, track, cache)
+        found, table = search(source, typed, tried, config.excluded, answers, config.max_drop, track)
     except AccuracyError:
         if not config.auto:
             raise

@@ -52,7 +52,10 @@ def tables_of(
     track: Track = no_progress,
     cache: Cache = NO_CACHE,
 ) -> Iterator[CalibrationTable]:
-    """Give a table for each method; all of them read the same counts, and keep ranges that were trained for."""
+    """Return a table for each method, made when it is asked for.
+
+    All of them read the same counts, and keep ranges that were trained for.
+    """
     spec = source.spec
     if images is None and not config.random_data:
         raise CalibrationError("expected training images to calibrate on, found none; name a data set")
@@ -71,5 +74,4 @@ def tables_of(
             *("counts", repr(versions("quillrt", "onnxruntime")), *ingredients),
         )
     )
-    for method in methods:
-        yield as_trained(tabulate(counts, source.graph, spec, samples, dataset, method), source)
+    return (as_trained(tabulate(counts, source.graph, spec, samples, dataset, method), source) for method in methods)

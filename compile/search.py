@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from operator import length_hint
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,7 @@ import numpy as np
 from quillrt.calibration.methods import Method
 from quillrt.calibration.table import IMPORTED, CalibrationTable
 from quillrt.runtime.backends import ONNX_ON_CPU
-from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import AccuracyError
-from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import normalize
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.train.mcnemar import mcnemar
@@ -85,12 +82,11 @@ class Search:
 class Judge:
     """Makes INT8 graphs of one model and judges them on the same images."""
 
-    def __init__(self, source: Source, targets: Iterable[str], validation: ImageSet, cache: Cache = NO_CACHE) -> None:
-        self._source, self._labels = source, validation.labels
+    def __init__(self, source: Source, targets: Iterable[str], answers: Answers) -> None:
+        self._source, self._answers, self._labels = source, answers, answers.labels
         self.targets = tuple(targets)
         self._timed = next((target for target in self.targets if target in ONNX_ON_CPU), None)
         self._recipes = {recipe_for(target) for target in self.targets}
-        self._answers = Answers(source.spec, validation, cache)
         self._reference = self._answers.logits(source.graph)
 
     @property
@@ -139,10 +135,9 @@ def search(
     targets: Iterable[str],
     tables: Iterable[CalibrationTable],
     excluded: tuple[str, ...],
-    validation: ImageSet,
+    answers: Answers,
     max_drop: float,
     track: Track = no_progress,
-    cache: Cache = NO_CACHE,
 ) -> tuple[Search, CalibrationTable]:
     """Find an INT8 graph that loses at most ``max_drop`` points; return the search and the table of its ranges.
 
@@ -152,16 +147,16 @@ def search(
     Raises:
         AccuracyError: none holds with any node in INT8; says the best one.
     """
-    judge = Judge(source, targets, validation, cache)
+    judge = Judge(source, targets, answers)
     tried: dict[Trial, CalibrationTable] = {}
-    for table in track(tables, "trying calibrations", length_hint(tables, len(METHODS))):
+    for table in tables:
         tried[judge.trial(table, excluded)] = table
         if len(tried) == 1 and _holding(tried, max_drop):
             break
     if not _holding(tried, max_drop):
         best = min(tried, key=lambda trial: (trial.drop, trial.error))
         recipe = recipe_for(judge.targets[0])
-        analysis = analyse(source, tried[best], recipe, validation, track, cache)
+        analysis = analyse(source, tried[best], recipe, answers, track)
         ranked = [each.node for each in analysis.nodes if each.node not in excluded]
         for count in track(range(1, len(ranked)), "leaving nodes in FP32", len(ranked) - 1):
             trial = judge.trial(tried[best], (*excluded, *ranked[:count]))
@@ -173,7 +168,7 @@ def search(
         best = min(tried, key=lambda trial: (trial.drop, trial.error))
         raise AccuracyError(
             f"expected an INT8 graph that loses at most {max_drop:g} points, found none among {len(tried)}: the best, "
-            f"{described(best)}, loses {best.drop:.2f} (p = {best.p:.2g}, n = {len(validation)}); "
+            f"{described(best)}, loses {best.drop:.2f} (p = {best.p:.2g}, n = {len(answers.labels)}); "
             "give more --max-drop or leave int8 out"
         )
     costs, unit = judge.costs(tried)

@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quillrt.calibration.table import CalibrationTable
-from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import ExportError
-from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.progress import Track, no_progress
-from quillrt.train.evaluation import check_labels
 
 from .answers import Answers
 from .quantize import Recipe, quantize
@@ -72,11 +69,10 @@ def analyse(
     source: Source,
     table: CalibrationTable,
     recipe: Recipe,
-    images: ImageSet,
+    answers: Answers,
     track: Track = no_progress,
-    cache: Cache = NO_CACHE,
 ) -> Analysis:
-    """Quantize each node of ``source`` alone, and all but it, and run both on ``images``.
+    """Quantize each node of ``source`` alone, and all but it, and run both on the images of ``answers``.
 
     Both run on onnxruntime's CPU provider. The order is that of the error alone, which tells nodes apart where no
     answer changes.
@@ -84,11 +80,8 @@ def analyse(
     Raises:
         CalibrationError: the table belongs to another model or preprocessing.
         ExportError: INT8 takes none of the nodes.
-        SpecError: the images have other classes than the model, or were fitted by another recipe.
     """
     table.check_fits(source.sha256, source.spec.preprocessing)
-    check_labels(source.spec, images)
-    answers = Answers(source.spec, images, cache)
     _, decisions = quantize(source.graph, table.ranges, recipe)
     kinds = {decision.name: decision.op_type for decision in decisions if decision.quantized}
     if not kinds:
@@ -97,15 +90,15 @@ def analyse(
 
     def effect(excluded: Collection[str]) -> Effect:
         typed, _ = quantize(source.graph, table.ranges, recipe, excluded)
-        return compared(reference, answers.logits(typed), images.labels)
+        return compared(reference, answers.logits(typed), answers.labels)
 
     nodes = [
         Sensitivity(name, kind, alone=effect(kinds.keys() - {name}), without=effect({name}))
         for name, kind in track(list(kinds.items()), "quantizing each node", len(kinds))
     ]
     return Analysis(
-        accuracy=float((reference.argmax(axis=1) == images.labels).mean()),
-        n=len(images),
+        accuracy=float((reference.argmax(axis=1) == answers.labels).mean()),
+        n=len(answers.labels),
         whole=effect(()),
         nodes=tuple(sorted(nodes, key=lambda each: -each.alone.error)),
     )

@@ -10,18 +10,16 @@ from numpy.typing import NDArray
 
 from quillrt.runtime.backends import BY_NAME, open_session, why_unasked
 from quillrt.runtime.bundle import Bundle
-from quillrt.runtime.cache import NO_CACHE, Cache, Memory
 from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, ConfigError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Entry
 from quillrt.runtime.precision import Precision
 from quillrt.runtime.predict import run_images
+from quillrt.runtime.preprocessing import fit_images
 from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.select import model_of, why_not
 from quillrt.train.evaluation import check_labels
 from quillrt.train.mcnemar import mcnemar
-
-from .answers import Answers
 
 MAX_DROP = 0.5  # points of accuracy
 _REFERENCE = "onnxruntime-cpu"
@@ -66,7 +64,6 @@ def verify(
     max_drop: float = MAX_DROP,
     track: Track = no_progress,
     asked: Collection[str] = (),
-    cache: Cache = NO_CACHE,
 ) -> tuple[Verdict, ...]:
     """Compare every (file, backend) pair of ``bundle`` with its FP32 graph on onnxruntime's CPU provider.
 
@@ -85,13 +82,13 @@ def verify(
         raise ConfigError(f"expected --max-drop of 0 to 100 points, found {max_drop}; give 0.5 if in doubt")
     spec = bundle.manifest.model
     check_labels(spec, images)
-    answers = Answers(spec, images, Memory() if cache is NO_CACHE else cache)
-    reference = _logits(bundle, _reference(bundle), _REFERENCE, answers)
+    fitted = fit_images(images, spec.preprocessing)
+    reference = _logits(bundle, _reference(bundle), _REFERENCE, fitted)
     pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends]
     return tuple(
         Verdict(entry.path, backend, entry.precision or Precision.FP32, reason=why_unasked(backend))
         if backend in BY_NAME and backend not in asked
-        else _judge(bundle, entry, backend, answers, images.labels, reference, max_drop)
+        else _judge(bundle, entry, backend, fitted, images.labels, reference, max_drop)
         for entry, backend in track(pairs, "verifying", len(pairs))
     )
 
@@ -103,18 +100,16 @@ def _reference(bundle: Bundle) -> Entry:
     raise BundleError(f"expected an FP32 ONNX graph in {bundle.path}, found none; compile it again")
 
 
-def _logits(bundle: Bundle, entry: Entry, backend: str, answers: Answers) -> NDArray[np.float32]:
-    if backend == _REFERENCE:
-        return answers.of(bundle.read(entry))
+def _logits(bundle: Bundle, entry: Entry, backend: str, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
     with open_session(backend, model_of(bundle, entry, backend), bundle.manifest.model) as session:
-        return run_images(session, answers.fitted)
+        return run_images(session, fitted)
 
 
 def _judge(
     bundle: Bundle,
     entry: Entry,
     backend: str,
-    answers: Answers,
+    fitted: NDArray[np.uint8],
     labels: NDArray[np.int64],
     reference: NDArray[np.float32],
     max_drop: float,
@@ -123,14 +118,15 @@ def _judge(
     if reason := why_not(entry, backend):
         return Verdict(entry.path, backend, precision, reason=reason)
     try:
-        logits = _logits(bundle, entry, backend, answers)
+        is_reference = backend == _REFERENCE and entry == _reference(bundle)
+        logits = reference if is_reference else _logits(bundle, entry, backend, fitted)
     except (BackendUnavailable, BundleError, AccuracyError) as error:
         refused = isinstance(error, BackendUnavailable) or (isinstance(error, BundleError) and backend != _REFERENCE)
         if refused:
             return Verdict(entry.path, backend, precision, reason=str(error))
         return Verdict(entry.path, backend, precision, n=len(labels), fault=str(error))
-    found, expected = logits.argmax(axis=1), reference.argmax(axis=1)
-    right, right_before = found == labels, expected == labels
+    answers, expected = logits.argmax(axis=1), reference.argmax(axis=1)
+    right, right_before = answers == labels, expected == labels
     difference = float(np.abs(logits - reference).max())
     drop = 100 * float(right_before.mean() - right.mean())
     p = mcnemar(right_before, right).p
@@ -145,7 +141,7 @@ def _judge(
         precision=precision,
         n=len(labels),
         max_difference=difference,
-        agreement=float((found == expected).mean()),
+        agreement=float((answers == expected).mean()),
         accuracy=float(right.mean()),
         drop=drop,
         p=p,

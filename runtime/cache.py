@@ -81,22 +81,6 @@ class Cache:
 NO_CACHE = Cache()
 
 
-class Memory(Cache):
-    """A cache that is gone with this object: where nothing shall be kept, no step need be done twice all the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._made: dict[tuple[str, ...], bytes] = {}
-
-    def read(self, *ingredients: str) -> bytes | None:
-        """Return what was kept under ``ingredients``, or ``None``."""
-        return self._made.get(ingredients)
-
-    def keep(self, data: bytes, *ingredients: str) -> None:
-        """Keep ``data`` under ``ingredients`` in place of what was there."""
-        self._made[ingredients] = data
-
-
 def _make_room(folder: Path) -> None:
     ours = [file for file in folder.iterdir() if _FINGERPRINT.fullmatch(file.name) and file.is_file()]
     newest_first = sorted(((file.stat(), file) for file in ours), key=lambda pair: -pair[0].st_mtime)

@@ -13,22 +13,21 @@ from .errors import BackendUnavailable, BundleError
 from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 
-# Sizes of batches that have a graph of their own, the first ones that come: each holds the weights once more.
-_OWN_GRAPHS = 3
+_OWN_GRAPHS = 2  # sizes of batches that have one; each holds weights and activations once more
 
 
 @dataclass(frozen=True)
 class _Lane:
-    """A compiled graph, and the memory that it reads and writes: a fifth more time where queries bring others.
+    """A request of a compiled graph, and the memory that it reads and writes.
+
+    OpenVINO takes a fifth longer where each query brings memory of its own.
 
     Attributes:
-        compiled: OpenVINO's model.
-        request: what runs it.
+        request: OpenVINO's.
         images: float32 (N, C, H, W).
         logits: float32 (N, K).
     """
 
-    compiled: Any
     request: Any
     images: NDArray[np.float32]
     logits: NDArray[np.float32]
@@ -37,8 +36,8 @@ class _Lane:
 class OpenVINOSession(Session):
     """An ONNX graph on OpenVINO's CPU device, computing in the precision that the graph states.
 
-    A graph for one size of batch takes up to 30 % less time than one for all, which looks at the shapes of each node
-    in each query. So the first sizes have one each; after these, one graph serves all others.
+    In a graph for any size of batch, each node looks at its shapes in each query. At its second query a size gets a
+    graph of its own, the first two sizes that come to that.
     """
 
     def __init__(self, model: bytes, spec: ModelSpec, options: SessionOptions = SessionOptions()) -> None:
@@ -47,19 +46,19 @@ class OpenVINOSession(Session):
         import openvino
 
         # Left alone, OpenVINO computes FP32 graphs in bf16 where the CPU can: precision lives in the graph here.
-        self._settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        settings: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if options.threads is not None:
-            self._settings["INFERENCE_NUM_THREADS"] = options.threads
-        self._core, self._spec = openvino.Core(), spec
-        self._lanes: dict[int, _Lane] = {}
-        self._shared: Any = None  # the compiled graph for all other sizes
+            settings["INFERENCE_NUM_THREADS"] = options.threads
+        self._core, self._settings, self._spec = openvino.Core(), settings, spec
         try:
             self._model = self._core.read_model(model)
-            self._lane: _Lane | None = self._own(
-                spec.input.shape[0] or 1
-            )  # an edge device asks for one image at a time
+            self._any_size = self._compile(self._model)
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load the model: {' '.join(str(error).split())}") from error
+        self._request = self._any_size.create_infer_request()
+        self._own: dict[int, _Lane] = {}
+        self._asked: set[int] = set()
+        self._lane: _Lane | None = None  # of the last query, where the next of its size needs no other
 
     @classmethod
     def unavailable(cls, device: int = 0) -> str | None:
@@ -75,59 +74,52 @@ class OpenVINOSession(Session):
         return self._spec
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        lane = self._lane
-        if lane is None:
+        if self._request is None:
             raise BackendUnavailable(CLOSED)
-        if batch.shape == lane.images.shape and batch.dtype == lane.images.dtype:
-            self._spec.input.check_finite(batch)
-        else:
-            self._spec.input.check(batch)
+        self._spec.input.check(batch)
         try:
-            if batch.shape != lane.images.shape:
-                lane = self._lane = self._lane_for(len(batch))
+            lane = self._lane
+            if lane is None or batch.shape != lane.images.shape:
+                lane = self._lane_for(batch.shape)
             np.copyto(lane.images, batch)
             lane.request.infer(share_outputs=True)
             return lane.logits.copy()
         except RuntimeError as error:
             raise BundleError(f"openvino cannot run the model: {' '.join(str(error).split())}") from error
 
-    def _lane_for(self, size: int) -> _Lane:
-        if size in self._lanes:
-            return self._lanes[size]
-        if len(self._lanes) < _OWN_GRAPHS:
-            return self._own(size)
-        if self._shared is None:
-            self._shared = self._compile(self._model)
-        return self._bound(self._shared, size)
-
-    def _own(self, size: int) -> _Lane:
-        """Compile the graph for batches of ``size`` images alone, and keep it."""
-        model = self._model
-        if model.is_dynamic():  # a graph for one size refuses others
-            model = model.clone()
-            model.reshape([size, *self._spec.input.shape[1:]])
-        lane = self._lanes[size] = self._bound(self._compile(model), size)
+    def _lane_for(self, shape: tuple[int, ...]) -> _Lane:
+        size = shape[0]
+        if size in self._own:
+            self._lane = self._own[size]
+            return self._lane
+        self._lane = None  # binding may fail halfway
+        more = len(self._own) < _OWN_GRAPHS and self._model.is_dynamic()
+        if more and size in self._asked:
+            model = self._model.clone()
+            model.reshape(shape)
+            self._lane = self._own[size] = self._bound(self._compile(model).create_infer_request(), shape)
+            return self._lane
+        self._asked.add(size)
+        lane = self._bound(self._request, shape)
+        if not more:
+            self._lane = lane
         return lane
 
     def _compile(self, model: Any) -> Any:
         return self._core.compile_model(model, "CPU", self._settings)
 
-    def _bound(self, compiled: Any, size: int) -> _Lane:
+    def _bound(self, request: Any, shape: tuple[int, ...]) -> _Lane:
         import openvino
 
-        spec, request = self._spec, compiled.create_infer_request()
-        images = np.empty((size, *spec.input.shape[1:]), np.float32)  # type: ignore[arg-type]  # the batch alone varies
-        logits = np.empty((size, len(spec.labels)), np.float32)
-        for name, values in ((spec.input.name, images), (spec.output.name, logits)):
+        images, logits = np.empty(shape, np.float32), np.empty((shape[0], len(self._spec.labels)), np.float32)
+        for name, values in ((self._spec.input.name, images), (self._spec.output.name, logits)):
             request.set_tensor(name, openvino.Tensor(values, shared_memory=True))
-        return _Lane(compiled, request, images, logits)
+        return _Lane(request, images, logits)
 
     def runtime_model(self) -> Any:
-        """Return OpenVINO's graph of the kernels it runs, each with its facts in ``get_rt_info()``."""
-        if self._lane is None:
-            raise BackendUnavailable(CLOSED)
-        return self._lane.compiled.get_runtime_model()
+        """Return OpenVINO's graph of the kernels it runs for any size, each with its facts in ``get_rt_info()``."""
+        return self._any_size.get_runtime_model()
 
     def close(self) -> None:
-        self._lane = self._model = self._shared = None
-        self._lanes.clear()
+        self._core = self._model = self._any_size = self._request = self._lane = None
+        self._own.clear()

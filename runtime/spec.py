@@ -37,14 +37,6 @@ class TensorSpec:
                 f"input {self.name!r} must be {self.dtype} of shape {self.text()} and not empty, "
                 f"but got {array.dtype} of shape {array.shape}"
             )
-        self.check_finite(array)
-
-    def check_finite(self, array: NDArray[Any]) -> None:
-        """Raise unless ``array`` holds finite numbers only.
-
-        Raises:
-            SpecError: a value is NaN or infinite.
-        """
         # This stands before every query. A sum of squares is finite only if all numbers are, and takes a third of the
         # time of asking each; where it is not, huge numbers may have overflown.
         if (array.size > _SUMMED_AT_ONCE or not math.isfinite(np.vdot(array, array))) and not np.isfinite(array).all():

@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from quillrt.compile import answers as module
 from quillrt.compile.answers import Answers
 from quillrt.runtime.cache import Cache
+from quillrt.runtime.errors import SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.preprocessing import fit_images, normalize
 
@@ -39,3 +40,21 @@ def test_kept_answers_are_given_again_without_a_session(spec, images, classifier
         np.testing.assert_array_equal(Answers(spec, images, Cache(tmp_path)).logits(graph), logits)
     with pytest.raises(TypeError):
         Answers(spec, images.take(np.arange(4)), Cache(tmp_path)).logits(one)
+
+
+def test_the_graph_that_others_are_held_against_runs_once(spec, images, classifier, monkeypatch) -> None:
+    other = onnx.ModelProto()
+    other.CopyFrom(classifier)
+    other.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(np.ones(4, np.float32), "conv.bias"))
+    answers = Answers(spec, images)
+    first, second = answers.logits(classifier), answers.logits(other)
+    monkeypatch.setattr(module, "open_session", None)  # whoever computes now, fails
+    np.testing.assert_array_equal(answers.logits(classifier), first)
+    assert not np.array_equal(first, second)
+    with pytest.raises(TypeError):
+        answers.logits(other)
+
+
+def test_images_of_other_classes_are_refused(spec, images) -> None:
+    with pytest.raises(SpecError, match="classes"):
+        Answers(spec, ImageSet(images.images, images.labels, ("c", "b", "a")))

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from quillrt.calibration.collect import collect, tabulate
 from quillrt.calibration.samples import draw_samples
+from quillrt.compile.answers import Answers
 from quillrt.compile.config import CompileConfig
 from quillrt.compile.latency import latencies_us, paired
 from quillrt.compile.macs import multiply_adds
@@ -61,8 +62,13 @@ def tables(source, images, methods=METHODS):
     return [tabulate(counts, source.graph, source.spec, samples, "digits", method) for method in methods]
 
 
-def test_nodes_go_back_to_fp32_until_the_gate_holds(source, images) -> None:
-    found, table = search(source, ["onnxruntime-cpu"], tables(source, images), (), images.validation, 0.3)
+@pytest.fixture
+def answers(source, images):
+    return Answers(source.spec, images.validation)
+
+
+def test_nodes_go_back_to_fp32_until_the_gate_holds(source, images, answers) -> None:
+    found, table = search(source, ["onnxruntime-cpu"], tables(source, images), (), answers, 0.3)
     assert found.trials[0].method == "minmax"
     assert found.trials[0].drop >= 5
     assert found.chosen.drop <= 0.3
@@ -73,22 +79,31 @@ def test_nodes_go_back_to_fp32_until_the_gate_holds(source, images) -> None:
     assert str(table.method) == found.chosen.method.split()[0]
 
 
-def test_what_holds_at_once_is_not_searched(source, images) -> None:
-    found, table = search(source, ["onnxruntime-cpu"], tables(source, images), ("conv2",), images.validation, 0.5)
+def test_what_holds_at_once_is_not_searched(source, images, answers) -> None:
+    found, table = search(source, ["onnxruntime-cpu"], tables(source, images), ("conv2",), answers, 0.5)
     assert len(found.trials) == 1
     assert (found.chosen.excluded, table.method) == (("conv2",), "minmax")
 
 
-def test_where_no_engine_runs_the_cost_is_what_stays_in_fp32(source, images) -> None:
-    found, _ = search(source, ["tensorrt"], tables(source, images, METHODS[:1]), ("conv2",), images.validation, 100)
+def test_where_no_engine_runs_the_cost_is_what_stays_in_fp32(source, images, answers) -> None:
+    found, _ = search(source, ["tensorrt"], tables(source, images, METHODS[:1]), ("conv2",), answers, 100)
     macs = multiply_adds(source.graph)
     assert found.unit == "share of multiply-adds in FP32, for this target is not timed here"
     assert found.chosen.cost == pytest.approx(macs["conv2"] / sum(macs.values()))
 
 
-def test_a_gate_that_nothing_holds_names_the_best(source, images) -> None:
+def test_a_table_is_made_when_the_one_before_does_not_hold(source, images, answers) -> None:
+    def made():
+        yield from tables(source, images, METHODS[:1])
+        pytest.fail("the first table holds")
+
+    found, _ = search(source, ["onnxruntime-cpu"], made(), ("conv2",), answers, 0.5)
+    assert len(found.trials) == 1
+
+
+def test_a_gate_that_nothing_holds_names_the_best(source, images, answers) -> None:
     with pytest.raises(AccuracyError, match=r"at most 0 points, found none among 1\d: the best, .*, loses \d+\.\d\d"):
-        search(source, ["tensorrt"], _ruined(tables(source, images)), (), images.validation, 0)
+        search(source, ["tensorrt"], _ruined(tables(source, images)), (), answers, 0)
 
 
 def _ruined(found):
@@ -186,8 +201,8 @@ def test_a_slow_moment_decides_nothing() -> None:
     assert paired(turns) == pytest.approx({"a": 20.0, "b": 22.0, "c": 32.0})
 
 
-def test_onnx_is_left_as_it_was(source, images) -> None:
+def test_onnx_is_left_as_it_was(source, images, answers) -> None:
     before = source.graph.SerializeToString()
-    search(source, ["onnxruntime-cpu"], tables(source, images, METHODS[:1]), (), images.validation, 100)
+    search(source, ["onnxruntime-cpu"], tables(source, images, METHODS[:1]), (), answers, 100)
     assert isinstance(source.graph, onnx.ModelProto)
     assert source.graph.SerializeToString() == before

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from quillrt.calibration.collect import calibrate
 from quillrt.calibration.table import CalibrationTable
+from quillrt.compile.answers import Answers
 from quillrt.compile.quantize import CPU
 from quillrt.compile.sensitivity import analyse, compared, plot_sensitivity
 from quillrt.compile.source import Source, load_source
@@ -40,6 +41,11 @@ def table(source, images) -> CalibrationTable:
     return calibrate(source.graph, source.spec, images, "noise")
 
 
+@pytest.fixture
+def answers(source, images):
+    return Answers(source.spec, images)
+
+
 def test_effect_by_hand() -> None:
     """Two of four answers change, one of them for the better; the difference is 0.5 in one of eight logits."""
     reference = np.array([[2, 1], [1, 2], [2, 1], [2, 1]], np.float32)
@@ -49,9 +55,9 @@ def test_effect_by_hand() -> None:
     assert effect.error == pytest.approx(np.sqrt((1 + 1 + 1 + 1 + 0.25) / (4 * 5)))
 
 
-def test_a_node_with_a_far_too_wide_range_comes_first(source, images, table) -> None:
+def test_a_node_with_a_far_too_wide_range_comes_first(source, images, answers, table) -> None:
     wide = {**table.ranges, "Reshape": (0.0, 1000 * table.ranges["Reshape"][1])}
-    found = analyse(source, replace(table, ranges=wide), CPU, images)
+    found = analyse(source, replace(table, ranges=wide), CPU, answers)
     assert [each.node for each in found.nodes] == ["Gemm", "Conv"]
     gemm, conv = found.nodes
     assert gemm.alone.error > 10 * conv.alone.error
@@ -60,22 +66,22 @@ def test_a_node_with_a_far_too_wide_range_comes_first(source, images, table) -> 
     assert (found.accuracy, found.n) == (1, 120)
 
 
-def test_a_table_of_another_model_is_refused(source, images, table) -> None:
+def test_a_table_of_another_model_is_refused(source, images, answers, table) -> None:
     source.graph.graph.initializer[0].CopyFrom(
         numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "conv.weight")
     )
     with pytest.raises(CalibrationError, match="table of this model"):
-        analyse(source, table, CPU, images)
+        analyse(source, table, CPU, answers)
 
 
-def test_nothing_to_quantize(source, images, table) -> None:
+def test_nothing_to_quantize(source, images, answers, table) -> None:
     for tensor in source.graph.graph.initializer:
         if tensor.name.endswith("weight"):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
     with pytest.raises(ExportError, match="none"):
-        analyse(source, replace(table, model_sha256=source.sha256), CPU, images)
+        analyse(source, replace(table, model_sha256=source.sha256), CPU, answers)
 
 
-def test_the_picture_is_one(source, images, table, tmp_path) -> None:
-    plot_sensitivity(tmp_path / "bars.png", analyse(source, table, CPU, images), "a title\nof two lines")
+def test_the_picture_is_one(source, images, answers, table, tmp_path) -> None:
+    plot_sensitivity(tmp_path / "bars.png", analyse(source, table, CPU, answers), "a title\nof two lines")
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,5 @@
 """One contract, kept by every backend that works on this machine."""
 
-import re
 import sys
 from dataclasses import replace
 
@@ -153,10 +152,10 @@ def test_a_package_that_is_there_and_broken_is_no_traceback(monkeypatch, tmp_pat
 def test_a_graph_that_fails_when_it_runs_is_one_line(backend, quadrants):
     spec = replace(quadrants.spec, outputs=(TensorSpec("absent", "float32", (None, 4)),))
 
-    with pytest.raises(BundleError) as error, open_session(backend, quadrants.onnx, spec) as session:
+    with open_session(backend, quadrants.onnx, spec) as session, pytest.raises(BundleError) as error:
         session.run(batch_of(1))
 
-    assert re.match(f"{backend} cannot (load|run) the model: ", str(error.value))
+    assert str(error.value).startswith(f"{backend} cannot run the model: ")
     assert "\n" not in str(error.value)
 
 

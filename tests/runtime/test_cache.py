@@ -3,7 +3,7 @@ import os
 import pytest
 
 from quillrt.runtime import cache as module
-from quillrt.runtime.cache import Cache, Memory, default_folder
+from quillrt.runtime.cache import Cache, default_folder
 
 
 class Maker:
@@ -29,16 +29,6 @@ def test_the_same_ingredients_are_made_once(tmp_path, maker):
 def test_other_ingredients_are_another_thing(tmp_path, maker, others):
     Cache(tmp_path).made(maker, "graph", "1.0")
     assert Cache(tmp_path).made(Maker(b"other"), *others) == b"other"
-
-
-def test_memory_keeps_things_while_it_lives(tmp_path, monkeypatch, maker):
-    monkeypatch.chdir(tmp_path)
-    memory = Memory()
-    assert [memory.made(maker, "a", "1") for _ in range(3)] == [b"engine"] * 3
-    assert memory.made(Maker(b"other"), "a1") == b"other"
-    assert maker.calls == 1
-    assert Memory().read("a", "1") is None
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch, maker):
