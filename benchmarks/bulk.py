@@ -169,7 +169,7 @@ def main(
     """Print the rates of reading alone, inference alone and the whole, then all of it as JSON."""
     workers, threads = shared_out(workers, threads, cores())
     bundle = Bundle.open(model or find("digits", ".quill"))
-    session, entry, backend = open_fitting(bundle, options=SessionOptions(threads))
+    session, entry, backend = open_fitting(bundle, options=SessionOptions(threads, batch_sizes=(batch_size,)))
     with session, tempfile.TemporaryDirectory() as folder:
         write_pngs(Path(folder), load_dataset(dataset, data_root).train.images, images)
         confidence = bundle.manifest.confidence

@@ -30,12 +30,12 @@ def rows(path: Path, data_root: Path | None, samples: int) -> list[str]:
     name, splits = load_dataset_for(source.spec, training, None, data_root)
     images = Images(public_name(name), splits.train, splits.validation)
     tables = tables_of(source, images, CompileConfig(samples=samples), METHODS)
-    answers = Answers(source.spec, splits.test)
+    answers = Answers(source.graph, source.spec, splits.test)
     judges = {kind: Judge(source, [target], answers) for kind, target in _TARGETS.items()}
     accuracy = next(iter(judges.values())).accuracy
     lines = []
     for method, table in zip(METHODS, tables, strict=True):
-        trials = [judge.trial(table) for judge in judges.values()]
+        trials = [judge.trial(table()) for judge in judges.values()]
         cells = [f"{trial.drop:+.2f} (p = {trial.p:.2g})" for trial in trials]
         lines.append(f"| {path.name}, {accuracy:.2%}, n = {len(splits.test):,} | {method} | {' | '.join(cells)} |")
     return lines

@@ -159,7 +159,6 @@ class BenchmarkApp(Tool):
             *(sys.executable, "-c", code, "-m", str(self._model), "-d", "CPU", "-api", "sync", "-hint", "none"),
             *("-nstreams", "1", "-nthreads", str(self._threads or 1), "-infer_precision", "f32"),
             *("-niter", str(queries), "-shape", f"[{shape}]"),  # a graph for this size alone, as ours
-            *("-inference_only", "True"),
         )
         return benchmark_app_median(printed)
 

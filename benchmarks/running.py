@@ -182,7 +182,8 @@ class _Run:
         contestant = own[0].contestant
         reason = own[0].reason if all(attempt.reason for attempt in own) else loading.late()
         if reason is None:
-            options = SessionOptions(contestant.threads or self._settings.threads, self._settings.device)
+            threads, sizes = contestant.threads or self._settings.threads, tuple(attempt.batch for attempt in own)
+            options = SessionOptions(threads, self._settings.device, batch_sizes=sizes)
             remote = stack.enter_context(Remote(contestant.worker, self._log, contestant.name, options.threads))
             try:
                 loaded = remote.ask(loading.patience_s(), "open", contestant, files, options, build)

@@ -103,7 +103,8 @@ def run(
         bulk = replace(bulk, workers=workers)
     given = provider_options(provider_option)
     tied = for_batch(backend, given, batch_size) if backend and cuda_graph else given
-    options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph)
+    sizes = () if output is None else (batch_size,)  # one query is not worth a graph of its own
+    options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph, batch_sizes=sizes)
     choices = Choices(top_k, min_confidence, reject, preprocessing)
     opened = Bundle.open(bundle.path, require_signature)
     if on is not None:

@@ -93,7 +93,7 @@ def sensitivity(
         settings = CompileConfig(method=Finder(method, percentile), samples=samples, seed=seed)
         table = calibrate_source(loaded, data, settings, tracker(quiet), cache_of(cached))
     judges = data.validation.take(np.arange(min(images, len(data.validation))))
-    answers = Answers(loaded.spec, judges, cache_of(cached))
+    answers = Answers(loaded.graph, loaded.spec, judges, cache_of(cached))
     found = analyse(loaded, table, recipe, answers, tracker(quiet))
     title = f"{source}: INT8 for {target}, {table.origin}; {found.n} validation images"
     plot_sensitivity(output, found, title.replace("; ", "\n"))

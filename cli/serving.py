@@ -125,7 +125,7 @@ def serve(
     token = find_token(token_file)
     given = provider_options(provider_option)
     tied = for_batch(backend, given, max_batch) if backend and cuda_graph else given
-    options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph)
+    options = SessionOptions(threads, device, tied, cuda_graph=cuda_graph, batch_sizes=(1, max_batch))
     batching = Batching(max_batch, max_delay_ms, max_queue, workers or cores())
     limits = Limits(max_bytes, max_bytes + _OTHER_BODIES, max_images, max_pixels, receive_seconds)
     opened = Bundle.open(bundle.path, require_signature)

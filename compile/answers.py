@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ class Answers:
     """Runs graphs of one spec on onnxruntime's CPU provider.
 
     Args:
+        graph: that which all others are held against.
         spec: input and preprocessing of the graphs.
         images: what they run on.
         cache: keeps what they answered.
@@ -38,16 +40,20 @@ class Answers:
         SpecError: the images have other classes than the model, or another recipe than the spec's fitted them.
     """
 
-    def __init__(self, spec: ModelSpec, images: ImageSet, cache: Cache = NO_CACHE) -> None:
+    def __init__(self, graph: onnx.ModelProto, spec: ModelSpec, images: ImageSet, cache: Cache = NO_CACHE) -> None:
         check_labels(spec, images)
-        self._spec, self._cache = spec, cache
+        self._graph, self._spec, self._cache = graph, spec, cache
         self.fitted, self.labels = fit_images(images, spec.preprocessing), images.labels
-        self._first: dict[str, NDArray[np.float32]] = {}
         self._ingredients = (
             hashlib.sha256(self.fitted.tobytes()).hexdigest(),
             repr((spec.preprocessing, self.fitted.shape, processor())),
             repr(versions("quillrt", "onnxruntime")),
         )
+
+    @cached_property
+    def reference(self) -> NDArray[np.float32]:
+        """The logits, float32 (N, K), of ``graph``; errors as for ``logits``."""
+        return self.logits(self._graph)
 
     def logits(self, graph: onnx.ModelProto) -> NDArray[np.float32]:
         """Return the logits, float32 (N, K).
@@ -57,16 +63,10 @@ class Answers:
             AccuracyError: a logit is NaN or infinite.
         """
         model = graph.SerializeToString(deterministic=True)
-        digest = hashlib.sha256(model).hexdigest()
-        if digest in self._first:
-            return self._first[digest]
 
         def run() -> bytes:
             with open_session("onnxruntime-cpu", model, self._spec) as session:
                 return run_images(session, self.fitted).tobytes()
 
-        kept = self._cache.made(run, "logits", digest, *self._ingredients)
-        logits = np.frombuffer(kept, np.float32).reshape(len(self.fitted), -1)
-        if not self._first:  # the graph that all others are held against
-            self._first[digest] = logits
-        return logits
+        kept = self._cache.made(run, "logits", hashlib.sha256(model).hexdigest(), *self._ingredients)
+        return np.frombuffer(kept, np.float32).reshape(len(self.fitted), -1)

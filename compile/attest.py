@@ -19,6 +19,7 @@ from quillrt.runtime.errors import BuildError, BundleError
 from quillrt.runtime.ort_profile import profile
 from quillrt.runtime.ov import OpenVINOSession
 from quillrt.runtime.precision import Precision
+from quillrt.runtime.session import SessionOptions
 from quillrt.runtime.spec import ModelSpec
 from quillrt.runtime.trt_layers import LayerInfo
 from quillrt.runtime.versions import versions
@@ -171,7 +172,7 @@ def _openvino(graph: bytes, spec: ModelSpec) -> list[LayerInfo]:
     Raises:
         BundleError: OpenVINO refuses the graph.
     """
-    with OpenVINOSession(graph, spec) as session:
+    with OpenVINOSession(graph, spec, SessionOptions(batch_sizes=(1,))) as session:
         found = [(op.get_friendly_name(), op.get_rt_info()) for op in session.runtime_model().get_ordered_ops()]
         facts = [
             (name, *(str(info[key].astype(str)) for key in ("layerType", "runtimePrecision", "originalLayersNames")))

@@ -114,7 +114,7 @@ def confidence_of(source: Source, answers: Answers) -> Confidence:
         BundleError: onnxruntime refuses the graph.
         AccuracyError: a logit is NaN or infinite.
     """
-    characters = Seen(answers.fitted, answers.logits(source.graph))
+    characters = Seen(answers.fitted, answers.reference)
     with open_session("onnxruntime-cpu", source.graph.SerializeToString(), source.spec) as session:
         strange = negatives(source.spec.preprocessing)
         others = {name: Seen(images, run_images(session, images)) for name, images in strange.items()}

@@ -52,12 +52,12 @@ def latencies_us(
     with ExitStack() as stack:
         sessions = dict(
             enumerate(
-                stack.enter_context(open_session(name, model, spec, SessionOptions(threads=1)))
+                stack.enter_context(open_session(name, model, spec, SessionOptions(threads=1, batch_sizes=(batch,))))
                 for name, model in models
             )
         )
-        for session in (*sessions.values(),) * 2:  # the first turn may go to what is made at a second query
-            _turn(session, queries)
+        for session in sessions.values():
+            _turn(session, queries)  # warms up
         for _ in track(range(_TURNS), "timing", _TURNS):
             turns.append({number: _turn(session, queries) for number, session in sessions.items()})
         first = paired(turns)

@@ -75,13 +75,13 @@ def compile_bundle(
         AccuracyError: the graph strays from PyTorch, or a file from the graph, or no INT8 holds ``max_drop``; nothing
             is written.
     """
-    answers = Answers(source.spec, images.validation, cache)
     if table is not None:
         if not _is_calibrated(config.precisions):
             raise CalibrationError(
                 "expected --precision int8, mixed or fp8 beside a calibration table, found neither; leave the table out"
             )
         table.check_fits(source.sha256, source.spec.preprocessing)
+    answers = Answers(source.graph, source.spec, images.validation, cache)
     config, left_out = _without_what_litert_refuses(source, config)
     eager = check_against_eager(source, images.validation)
     config, table, found = _ranges(source, images, config, table, answers, track, cache)
@@ -176,12 +176,12 @@ def _ranges(
         return config, None, None
     if config.max_drop is None or not {Precision.INT8, Precision.MIXED}.intersection(config.precisions):
         return config, table or calibrate_source(source, images, config, track, cache), None
-    methods = [config.method, *(method for method in METHODS if method != config.method)]
-    tables = iter([table]) if table else tables_of(source, images, config, methods, track, cache)
-    tried = track(tables, "trying calibrations", 1 if table else len(methods))
+    others = [method for method in METHODS if method != config.method]
+    given = None if table is None else [lambda: table]
+    tables = given or tables_of(source, images, config, [config.method, *others], track, cache)
     try:
         typed = [target for target in config.targets if target != TARGET] or ["onnxruntime-cpu"]  # TARGET has no INT8
-        found, table = search(source, typed, tried, config.excluded, answers, config.max_drop, track)
+        found, table = search(source, typed, tables, config.excluded, answers, config.max_drop, track)
     except AccuracyError:
         if not config.auto:
             raise

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from quillrt.calibration.collect import activations, collect, tabulate
 from quillrt.calibration.histogram import pack, unpack
@@ -41,7 +42,7 @@ def calibrate_source(
     Raises:
         CalibrationError: no images and no noise either, or see ``draw_samples`` and ``collect``.
     """
-    return next(tables_of(source, images, config, (config.method,), track, cache))
+    return tables_of(source, images, config, (config.method,), track, cache)[0]()
 
 
 def tables_of(
@@ -51,11 +52,8 @@ def tables_of(
     methods: Sequence[Method],
     track: Track = no_progress,
     cache: Cache = NO_CACHE,
-) -> Iterator[CalibrationTable]:
-    """Return a table for each method, made when it is asked for.
-
-    All of them read the same counts, and keep ranges that were trained for.
-    """
+) -> list[Callable[[], CalibrationTable]]:
+    """Return for each method what makes its table; all of them read the same counts, and keep ranges trained for."""
     spec = source.spec
     if images is None and not config.random_data:
         raise CalibrationError("expected training images to calibrate on, found none; name a data set")
@@ -74,4 +72,8 @@ def tables_of(
             *("counts", repr(versions("quillrt", "onnxruntime")), *ingredients),
         )
     )
-    return (as_trained(tabulate(counts, source.graph, spec, samples, dataset, method), source) for method in methods)
+
+    def table(method: Method) -> CalibrationTable:
+        return as_trained(tabulate(counts, source.graph, spec, samples, dataset, method), source)
+
+    return [partial(table, method) for method in methods]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class Judge:
         self.targets = tuple(targets)
         self._timed = next((target for target in self.targets if target in ONNX_ON_CPU), None)
         self._recipes = {recipe_for(target) for target in self.targets}
-        self._reference = self._answers.logits(source.graph)
+        self._reference = answers.reference
 
     @property
     def accuracy(self) -> float:
@@ -133,7 +133,7 @@ class Judge:
 def search(
     source: Source,
     targets: Iterable[str],
-    tables: Iterable[CalibrationTable],
+    tables: Sequence[Callable[[], CalibrationTable]],
     excluded: tuple[str, ...],
     answers: Answers,
     max_drop: float,
@@ -141,15 +141,17 @@ def search(
 ) -> tuple[Search, CalibrationTable]:
     """Find an INT8 graph that loses at most ``max_drop`` points; return the search and the table of its ranges.
 
-    If the first of ``tables`` holds, that is it. Else all are tried, and if none holds, nodes go back to FP32 with the
-    most exact of them, the most sensitive first, until one does. The nodes ``excluded`` are in FP32 from the start.
+    If the first of ``tables`` holds, that is it, and no other is made. Else all are tried, and if none holds, nodes go
+    back to FP32 with the most exact of them, the most sensitive first, until one does. The nodes ``excluded`` are in
+    FP32 from the start.
 
     Raises:
         AccuracyError: none holds with any node in INT8; says the best one.
     """
     judge = Judge(source, targets, answers)
     tried: dict[Trial, CalibrationTable] = {}
-    for table in tables:
+    for make in track(tables, "trying calibrations", len(tables)):
+        table = make()
         tried[judge.trial(table, excluded)] = table
         if len(tried) == 1 and _holding(tried, max_drop):
             break

@@ -86,7 +86,7 @@ def analyse(
     kinds = {decision.name: decision.op_type for decision in decisions if decision.quantized}
     if not kinds:
         raise ExportError("expected nodes that INT8 can compute, found none; nothing to analyse")
-    reference = answers.logits(source.graph)
+    reference = answers.reference
 
     def effect(excluded: Collection[str]) -> Effect:
         typed, _ = quantize(source.graph, table.ranges, recipe, excluded)

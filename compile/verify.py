@@ -83,12 +83,16 @@ def verify(
     spec = bundle.manifest.model
     check_labels(spec, images)
     fitted = fit_images(images, spec.preprocessing)
-    reference = _logits(bundle, _reference(bundle), _REFERENCE, fitted)
+    graph = _reference(bundle)
+    reference = _logits(bundle, graph, _REFERENCE, fitted)
+    known = {(graph.path, _REFERENCE): reference}
     pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends]
     return tuple(
         Verdict(entry.path, backend, entry.precision or Precision.FP32, reason=why_unasked(backend))
         if backend in BY_NAME and backend not in asked
-        else _judge(bundle, entry, backend, fitted, images.labels, reference, max_drop)
+        else _judge(
+            bundle, entry, backend, fitted, images.labels, reference, max_drop, known.get((entry.path, backend))
+        )
         for entry, backend in track(pairs, "verifying", len(pairs))
     )
 
@@ -113,13 +117,13 @@ def _judge(
     labels: NDArray[np.int64],
     reference: NDArray[np.float32],
     max_drop: float,
+    known: NDArray[np.float32] | None,
 ) -> Verdict:
     precision = entry.precision or Precision.FP32
     if reason := why_not(entry, backend):
         return Verdict(entry.path, backend, precision, reason=reason)
     try:
-        is_reference = backend == _REFERENCE and entry == _reference(bundle)
-        logits = reference if is_reference else _logits(bundle, entry, backend, fitted)
+        logits = known if known is not None else _logits(bundle, entry, backend, fitted)
     except (BackendUnavailable, BundleError, AccuracyError) as error:
         refused = isinstance(error, BackendUnavailable) or (isinstance(error, BundleError) and backend != _REFERENCE)
         if refused:

@@ -13,8 +13,6 @@ from .errors import BackendUnavailable, BundleError
 from .session import CLOSED, Session, SessionOptions
 from .spec import ModelSpec
 
-_OWN_GRAPHS = 2  # sizes of batches that have one; each holds weights and activations once more
-
 
 @dataclass(frozen=True)
 class _Lane:
@@ -36,8 +34,8 @@ class _Lane:
 class OpenVINOSession(Session):
     """An ONNX graph on OpenVINO's CPU device, computing in the precision that the graph states.
 
-    In a graph for any size of batch, each node looks at its shapes in each query. At its second query a size gets a
-    graph of its own, the first two sizes that come to that.
+    In a graph for any size of batch, each node looks at its shapes in each query. The sizes that ``options`` name have
+    one of their own, made at their first query, that of the first of them when the session opens.
     """
 
     def __init__(self, model: bytes, spec: ModelSpec, options: SessionOptions = SessionOptions()) -> None:
@@ -50,15 +48,18 @@ class OpenVINOSession(Session):
         if options.threads is not None:
             settings["INFERENCE_NUM_THREADS"] = options.threads
         self._core, self._settings, self._spec = openvino.Core(), settings, spec
+        self._own: dict[int, _Lane] = {}  # by their size of batch
+        self._request: Any = None  # of the graph for any size, and what it is bound to
+        self._shared: _Lane | None = None
         try:
             self._model = self._core.read_model(model)
-            self._any_size = self._compile(self._model)
+            self._sizes = options.batch_sizes if self._model.is_dynamic() else ()
+            if self._sizes:
+                self._make_own((self._sizes[0], *spec.input.shape[1:]))
+            else:
+                self._request = self._compiled(self._model)
         except RuntimeError as error:
             raise BundleError(f"openvino cannot load the model: {' '.join(str(error).split())}") from error
-        self._request = self._any_size.create_infer_request()
-        self._own: dict[int, _Lane] = {}
-        self._asked: set[int] = set()
-        self._lane: _Lane | None = None  # of the last query, where the next of its size needs no other
 
     @classmethod
     def unavailable(cls, device: int = 0) -> str | None:
@@ -74,13 +75,11 @@ class OpenVINOSession(Session):
         return self._spec
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._request is None:
+        if self._core is None:
             raise BackendUnavailable(CLOSED)
         self._spec.input.check(batch)
         try:
-            lane = self._lane
-            if lane is None or batch.shape != lane.images.shape:
-                lane = self._lane_for(batch.shape)
+            lane = self._own.get(len(batch)) or self._lane_for(batch.shape)
             np.copyto(lane.images, batch)
             lane.request.infer(share_outputs=True)
             return lane.logits.copy()
@@ -88,25 +87,24 @@ class OpenVINOSession(Session):
             raise BundleError(f"openvino cannot run the model: {' '.join(str(error).split())}") from error
 
     def _lane_for(self, shape: tuple[int, ...]) -> _Lane:
-        size = shape[0]
-        if size in self._own:
-            self._lane = self._own[size]
-            return self._lane
-        self._lane = None  # binding may fail halfway
-        more = len(self._own) < _OWN_GRAPHS and self._model.is_dynamic()
-        if more and size in self._asked:
-            model = self._model.clone()
-            model.reshape(shape)
-            self._lane = self._own[size] = self._bound(self._compile(model).create_infer_request(), shape)
-            return self._lane
-        self._asked.add(size)
-        lane = self._bound(self._request, shape)
-        if not more:
-            self._lane = lane
+        if shape[0] in self._sizes:
+            return self._make_own(shape)
+        if self._request is None:
+            self._request = self._compiled(self._model)
+        if self._shared is None or self._shared.images.shape != shape:
+            self._shared = None  # binding may fail halfway
+            self._shared = self._bound(self._request, shape)
+        return self._shared
+
+    def _make_own(self, shape: tuple[int, ...]) -> _Lane:
+        model = self._model.clone()
+        model.reshape(shape)
+        lane = self._own[shape[0]] = self._bound(self._compiled(model), shape)
         return lane
 
-    def _compile(self, model: Any) -> Any:
-        return self._core.compile_model(model, "CPU", self._settings)
+    def _compiled(self, model: Any) -> Any:
+        """Return a request of the graph, which keeps it alive."""
+        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
     def _bound(self, request: Any, shape: tuple[int, ...]) -> _Lane:
         import openvino
@@ -117,9 +115,13 @@ class OpenVINOSession(Session):
         return _Lane(request, images, logits)
 
     def runtime_model(self) -> Any:
-        """Return OpenVINO's graph of the kernels it runs for any size, each with its facts in ``get_rt_info()``."""
-        return self._any_size.get_runtime_model()
+        """Return OpenVINO's graph of the kernels it runs, each with its facts in ``get_rt_info()``.
+
+        It is that for the first size that the session was opened for, or for any size.
+        """
+        request = self._own[self._sizes[0]].request if self._sizes else self._request
+        return request.get_compiled_model().get_runtime_model()
 
     def close(self) -> None:
-        self._core = self._model = self._any_size = self._request = self._lane = None
+        self._core = self._model = self._request = self._shared = None
         self._own.clear()

@@ -161,7 +161,7 @@ def open_recognizer(
     bundle: str | PathLike[str],
     backend: str | None = None,
     precision: Precision | str | None = None,
-    options: SessionOptions = SessionOptions(),
+    options: SessionOptions = SessionOptions(batch_sizes=(1,)),
     signature_key: str | PathLike[str] | None = None,
     preprocessing: str = AUTO,
 ) -> Recognizer:

@@ -166,7 +166,7 @@ def test_without_negatives_there_is_a_temperature_alone(answers, characters):
 def test_a_real_model_tells_buildings_from_digits_better_than_chance():
     source = load_source(find("digits", ".safetensors"))
     _, splits = load_dataset_for(source.spec, {}, "digits")
-    found = confidence_of(source, Answers(source.spec, splits.validation)).measured
+    found = confidence_of(source, Answers(source.graph, source.spec, splits.validation)).measured
     shares = {name: each["share"] for name, each in found["taken_for_characters"].items()}
     assert shares["blank"] == 0
     assert shares["noise"] < 0.01

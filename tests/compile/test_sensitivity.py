@@ -43,7 +43,7 @@ def table(source, images) -> CalibrationTable:
 
 @pytest.fixture
 def answers(source, images):
-    return Answers(source.spec, images)
+    return Answers(source.graph, source.spec, images)
 
 
 def test_effect_by_hand() -> None:
