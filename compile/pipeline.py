@@ -177,8 +177,11 @@ def _ranges(
     if config.max_drop is None or not {Precision.INT8, Precision.MIXED}.intersection(config.precisions):
         return config, table or calibrate_source(source, images, config, track, cache), None
     others = [method for method in METHODS if method != config.method]
-    given = None if table is None else [lambda: table]
-    tables = given or tables_of(source, images, config, [config.method, *others], track, cache)
+    if table is None:
+        tables = tables_of(source, images, config, [config.method, *others], track, cache)
+    else:
+        given = table
+        tables = [lambda: given]
     try:
         typed = [target for target in config.targets if target != TARGET] or ["onnxruntime-cpu"]  # TARGET has no INT8
         found, table = search(source, typed, tables, config.excluded, answers, config.max_drop, track)

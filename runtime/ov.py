@@ -55,7 +55,7 @@ class OpenVINOSession(Session):
             self._model = self._core.read_model(model)
             self._sizes = options.batch_sizes if self._model.is_dynamic() else ()
             if self._sizes:
-                self._make_own((self._sizes[0], *spec.input.shape[1:]))
+                self._make_own(self._sizes[0])
             else:
                 self._request = self._compiled(self._model)
         except RuntimeError as error:
@@ -88,7 +88,7 @@ class OpenVINOSession(Session):
 
     def _lane_for(self, shape: tuple[int, ...]) -> _Lane:
         if shape[0] in self._sizes:
-            return self._make_own(shape)
+            return self._make_own(shape[0])
         if self._request is None:
             self._request = self._compiled(self._model)
         if self._shared is None or self._shared.images.shape != shape:
@@ -96,10 +96,10 @@ class OpenVINOSession(Session):
             self._shared = self._bound(self._request, shape)
         return self._shared
 
-    def _make_own(self, shape: tuple[int, ...]) -> _Lane:
-        model = self._model.clone()
+    def _make_own(self, size: int) -> _Lane:
+        model, shape = self._model.clone(), tuple(known or size for known in self._spec.input.shape)
         model.reshape(shape)
-        lane = self._own[shape[0]] = self._bound(self._compiled(model), shape)
+        lane = self._own[size] = self._bound(self._compiled(model), shape)
         return lane
 
     def _compiled(self, model: Any) -> Any:
