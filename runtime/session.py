@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .cache import NO_CACHE, Cache
+from .errors import ConfigError
 
 if TYPE_CHECKING:  # the command line knows the options before it needs numpy
     import numpy as np
@@ -35,6 +36,9 @@ class SessionOptions:
         cache: keeps what a backend compiles for this device.
         batch_sizes: how many images the queries to come have. OpenVINO makes a graph for each of these sizes alone,
             which holds the weights once more and is quicker than that for any size: INT8 at batch 1 by a quarter.
+
+    Raises:
+        ConfigError: a size of batch is no whole number of 1 or more.
     """
 
     threads: int | None = None
@@ -45,6 +49,14 @@ class SessionOptions:
     host_code: bool = False
     cache: Cache = NO_CACHE
     batch_sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        if not (isinstance(sizes, tuple) and all(type(size) is int and size > 0 for size in sizes)):
+            raise ConfigError(
+                f"expected as batch_sizes a tuple of whole numbers of 1 or more, found {sizes!r}; give (1, 16) for "
+                "single images and for 16 at a time"
+            )
 
 
 class Session(Protocol):
