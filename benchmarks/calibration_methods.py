@@ -34,8 +34,9 @@ def rows(path: Path, data_root: Path | None, samples: int) -> list[str]:
     judges = {kind: Judge(source, [target], answers) for kind, target in _TARGETS.items()}
     accuracy = next(iter(judges.values())).accuracy
     lines = []
-    for method, table in zip(METHODS, tables, strict=True):
-        trials = [judge.trial(table()) for judge in judges.values()]
+    for method, make in zip(METHODS, tables, strict=True):
+        table = make()
+        trials = [judge.trial(table) for judge in judges.values()]
         cells = [f"{trial.drop:+.2f} (p = {trial.p:.2g})" for trial in trials]
         lines.append(f"| {path.name}, {accuracy:.2%}, n = {len(splits.test):,} | {method} | {' | '.join(cells)} |")
     return lines

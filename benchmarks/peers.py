@@ -56,9 +56,9 @@ PEERS = {
         "openvino",
         "",
         0.10,
-        "benchmark_app's clock runs inside of Python's call, and it runs one random image over and over, filled before "
-        "and its output left in OpenVINO's memory; ours is what the caller waits: each query comes from memory and is "
-        "checked, and the answer is taken out",
+        "benchmark_app's clock runs inside of Python's call, on one random image over and over, filled before it "
+        "starts, its output left in OpenVINO's memory; ours is what the caller waits: each query comes from memory and "
+        "is checked, and the answer is taken out",
     ),
     "litert-benchmark": Peer(
         "litert",

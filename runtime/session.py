@@ -35,7 +35,7 @@ class SessionOptions:
         host_code: load an engine that holds code for the processor, of whoever made it.
         cache: keeps what a backend compiles for this device.
         batch_sizes: how many images the queries to come have. OpenVINO makes a graph for each of these sizes alone,
-            which holds the weights once more and is quicker than that for any size: INT8 at batch 1 by a quarter.
+            which holds the weights once more and is quicker than that for any size.
 
     Raises:
         ConfigError: a size of batch is no whole number of 1 or more.

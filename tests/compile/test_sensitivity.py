@@ -55,7 +55,7 @@ def test_effect_by_hand() -> None:
     assert effect.error == pytest.approx(np.sqrt((1 + 1 + 1 + 1 + 0.25) / (4 * 5)))
 
 
-def test_a_node_with_a_far_too_wide_range_comes_first(source, images, answers, table) -> None:
+def test_a_node_with_a_far_too_wide_range_comes_first(source, answers, table) -> None:
     wide = {**table.ranges, "Reshape": (0.0, 1000 * table.ranges["Reshape"][1])}
     found = analyse(source, replace(table, ranges=wide), CPU, answers)
     assert [each.node for each in found.nodes] == ["Gemm", "Conv"]
@@ -66,7 +66,7 @@ def test_a_node_with_a_far_too_wide_range_comes_first(source, images, answers, t
     assert (found.accuracy, found.n) == (1, 120)
 
 
-def test_a_table_of_another_model_is_refused(source, images, answers, table) -> None:
+def test_a_table_of_another_model_is_refused(source, answers, table) -> None:
     source.graph.graph.initializer[0].CopyFrom(
         numpy_helper.from_array(np.ones((4, 1, 3, 3), np.float32), "conv.weight")
     )
@@ -74,7 +74,7 @@ def test_a_table_of_another_model_is_refused(source, images, answers, table) -> 
         analyse(source, table, CPU, answers)
 
 
-def test_nothing_to_quantize(source, images, answers, table) -> None:
+def test_nothing_to_quantize(source, answers, table) -> None:
     for tensor in source.graph.graph.initializer:
         if tensor.name.endswith("weight"):
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
@@ -82,6 +82,6 @@ def test_nothing_to_quantize(source, images, answers, table) -> None:
         analyse(source, replace(table, model_sha256=source.sha256), CPU, answers)
 
 
-def test_the_picture_is_one(source, images, answers, table, tmp_path) -> None:
+def test_the_picture_is_one(source, answers, table, tmp_path) -> None:
     plot_sensitivity(tmp_path / "bars.png", analyse(source, table, CPU, answers), "a title\nof two lines")
     assert (tmp_path / "bars.png").read_bytes().startswith(b"\x89PNG")

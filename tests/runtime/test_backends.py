@@ -212,3 +212,9 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, quadrants
     assert why_unavailable(backend).endswith(remedy)
     with pytest.raises(BackendUnavailable, match=f"backend {backend} needs the package {package}"):
         open_session(backend, quadrants.onnx, quadrants.spec)
+
+
+@pytest.mark.parametrize("sizes", [(0,), (-1,), ("3",), "8", 8, {7}, (2.5,), (True,), (np.int64(7),)])
+def test_sizes_that_are_none_are_refused(sizes):
+    with pytest.raises(ConfigError, match="expected as batch_sizes a tuple of whole numbers of 1 or more, found"):
+        SessionOptions(batch_sizes=sizes)
