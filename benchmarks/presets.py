@@ -53,8 +53,8 @@ class Preset:
 PRESETS = {
     "quick": Preset(seconds=1.0, images=500),
     "full": Preset(
-        rounds=20,  # short ones: what slows a machine down for a second meets all rows then
-        builds=4,  # a process places its memory as it happens to, which bfloat16 in eager feels by a tenth
+        rounds=21,  # short ones: what slows a machine down for a second meets all rows then
+        builds=3,  # a process places its memory as it happens to, which bfloat16 in eager feels by a tenth
         images=10_000,
         variants=_TORCH,
         peers=("onnxruntime-loop", "openvino-benchmark-app", "litert-benchmark"),

@@ -24,8 +24,8 @@ from quillrt.runtime.spec import ModelSpec
 from quillrt.runtime.trt_layers import LayerInfo
 from quillrt.runtime.versions import versions
 
-from .macs import by_datatype
-from .quantize import QUANTIZABLE
+from .computed import by_datatype
+from .macs import MULTIPLYING
 
 if TYPE_CHECKING:
     import onnx
@@ -113,7 +113,7 @@ def attributed(model: onnx.ModelProto, kernels: Sequence[_Kernel]) -> list[_Kern
     named = {node.output[0]: node.name for node in graph.node} | {name: name for name in known}
     makers = {name: node for node in graph.node for name in node.output}
     nodes = {node.name: node for node in graph.node}
-    products = {node.name for node in graph.node if node.op_type in QUANTIZABLE}
+    products = {node.name for node in graph.node if node.op_type in MULTIPLYING}
     result = []
     for kernel in kernels:
         if kernel.kind in _REFORMATS or not _is_product(kernel.kind):

@@ -19,7 +19,8 @@ from .bf16 import to_bf16
 from .fp16 import to_fp16
 from .litert import to_litert
 from .macs import multiply_adds
-from .quantize import CPU, TENSORRT, TENSORRT_FP8, NodeDecision, Recipe, quantize
+from .quantize import CPU, ONNXRUNTIME, TENSORRT, TENSORRT_FP8, NodeDecision, Recipe, quantize
+from .shallow import shallow_convolutions
 from .source import Source
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def recipe_for(target: str) -> Recipe:
     Raises:
         ConfigError: no target has this name.
     """
-    recipes = {**dict.fromkeys(CPU_BACKENDS, CPU), **dict.fromkeys(FAMILIES, TENSORRT)}
+    recipes = {**dict.fromkeys(CPU_BACKENDS, CPU), "onnxruntime-cpu": ONNXRUNTIME, **dict.fromkeys(FAMILIES, TENSORRT)}
     if target not in recipes:
         raise ConfigError(f"expected a target out of {', '.join(recipes)}, found {target}")
     return recipes[target]
@@ -71,8 +72,9 @@ def typed_graphs(
     wanted: list[tuple[str, Precision, Recipe, tuple[str, ...], tuple[str, ...]]] = []
     if Precision.INT8 in precisions:
         wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (ORT_TENSORRT,), FAMILIES))
-    if Precision.INT8 in precisions and any(target in ONNX_ON_CPU for target in targets):
-        wanted.append(("int8.cpu", Precision.INT8, CPU, ONNX_ON_CPU, ()))
+        wanted += [
+            (name, Precision.INT8, recipe, backends, ()) for name, recipe, backends in _on_cpus(source.graph, targets)
+        ]
     if Precision.MIXED in precisions:
         wanted.append(("mixed", Precision.MIXED, TENSORRT, (ORT_TENSORRT,), FAMILIES))
     if Precision.FP8 in precisions:
@@ -96,6 +98,15 @@ def typed_graphs(
                 files.append(file)
                 decisions[file[0].path] = taken
     return files, decisions
+
+
+def _on_cpus(graph: onnx.ModelProto, targets: Sequence[str]) -> list[tuple[str, Recipe, tuple[str, ...]]]:
+    """Return the INT8 graphs for libraries that open ONNX on CPUs: one for all, or one for each that wants another."""
+    asked = [target for target in ONNX_ON_CPU if target in targets]
+    if len(asked) > 1 and shallow_convolutions(graph):
+        names = {"onnxruntime-cpu": "int8.cpu", "openvino": "int8.openvino"}
+        return [(names[target], recipe_for(target), (target,)) for target in asked]
+    return [("int8.cpu", recipe_for(target), ONNX_ON_CPU) for target in asked[:1]]
 
 
 def _litert_file(

@@ -19,7 +19,8 @@ from quillrt.runtime.errors import ExportError
 from .flatbuffer import ModelWriter, Quantization
 from .litert_tensors import Activations
 from .litert_windows import attributes_of, refuse, version_of, window
-from .quantize import QUANTIZABLE, NodeDecision, quantize_weight
+from .macs import MULTIPLYING
+from .quantize import NodeDecision, quantize_weight
 
 if TYPE_CHECKING:
     import onnx
@@ -62,7 +63,7 @@ class _Converter:
 
     def run(self) -> tuple[bytes, tuple[NodeDecision, ...]]:
         converters: dict[str, Callable[[onnx.NodeProto], None]] = {
-            **dict.fromkeys(QUANTIZABLE, self._product),
+            **dict.fromkeys(MULTIPLYING, self._product),
             **dict.fromkeys(("Relu", "Clip"), self._activation),
             **dict.fromkeys(("MaxPool", "AveragePool"), self._pool),
             **dict.fromkeys(("GlobalAveragePool", "ReduceMean"), self._mean),

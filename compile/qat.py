@@ -14,7 +14,7 @@ from quillrt.runtime.imageset import ImageSet
 
 from .export import export_checkpoint
 from .graphs import recipe_for
-from .quantize import QUANTIZABLE
+from .macs import MULTIPLYING
 from .source import Source
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SAMPLES = 512
 def input_steps(
     checkpoint: Checkpoint, training: ImageSet, method: Method, target: str, seed: int = 0
 ) -> dict[str, Steps]:
-    """Return how INT8 for ``target`` would round the input of each convolution and product, by the node's name.
+    """Return how INT8 for ``target`` would round the input of each convolution and product it computes, by node.
 
     Raises:
         CalibrationError: see ``draw_samples`` and ``collect``.
@@ -38,11 +38,13 @@ def input_steps(
     """
     from quillrt.train.quantization import Steps
 
-    kind = recipe_for(target).activations
+    recipe = recipe_for(target)
     graph = export_checkpoint(checkpoint)
+    left = recipe.left(graph)
+    inputs = {name: tensor for name, tensor in _inputs(graph).items() if name not in left}
     samples = draw_samples(training, min(_SAMPLES, len(training)), seed)
     counts = collect(graph, checkpoint.spec, samples)
-    return {name: Steps(*method.range_of(counts[tensor]), kind) for name, tensor in _inputs(graph).items()}
+    return {name: Steps(*method.range_of(counts[tensor]), recipe.activations) for name, tensor in inputs.items()}
 
 
 def as_trained(table: CalibrationTable, source: Source) -> CalibrationTable:
@@ -66,4 +68,4 @@ def as_trained(table: CalibrationTable, source: Source) -> CalibrationTable:
 
 def _inputs(graph: onnx.ModelProto) -> dict[str, str]:
     """Return what each convolution and product reads, by name."""
-    return {node.name: node.input[0] for node in graph.graph.node if node.op_type in QUANTIZABLE}
+    return {node.name: node.input[0] for node in graph.graph.node if node.op_type in MULTIPLYING}

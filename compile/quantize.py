@@ -8,7 +8,7 @@ kernel before it, and onnxruntime moves the pairs through them by itself.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from quillrt.calibration.table import Range
 from quillrt.runtime.errors import CalibrationError, ConfigError, ExportError
 
+from .macs import MULTIPLYING
 from .names import names_read
+from .shallow import shallow_convolutions
 
 if TYPE_CHECKING:
     import onnx
 
-QUANTIZABLE = ("Conv", "Gemm", "MatMul")
 _FUSED = ("Relu", "Clip")  # computed in one kernel with the convolution before
 _MOVED_THROUGH = ("MaxPool", "Reshape", "Transpose")  # onnxruntime moves a pair behind them to before them
 
@@ -36,20 +37,27 @@ class Recipe:
         quantize_bias: int32 biases of scale input x weight, else biases stay in FP32.
         results: what convolutions give is quantized as well, whoever reads it: onnxruntime's INT8 convolutions give
             INT8, so one before a mean or a sum would be computed in FP32.
+        shallow_in_fp32: convolutions of the image that gain nothing by INT8 stay (``shallow.shallow_convolutions``).
     """
 
     activations: str
     quantize_bias: bool = False
     results: bool = False
+    shallow_in_fp32: bool = False
 
     @property
     def weights(self) -> str:
         """Weights are of the same kind, and signed."""
         return "int8" if self.activations == "uint8" else self.activations
 
+    def left(self, model: onnx.ModelProto) -> dict[str, int]:
+        """Return the convolutions that stay in FP32 for their few products, and how many these are."""
+        return shallow_convolutions(model) if self.shallow_in_fp32 else {}
+
 
 # x86 multiplies unsigned by signed bytes in one instruction (VPDPBUSD); TensorRT refuses zero points and int32 biases.
 CPU = Recipe("uint8", quantize_bias=True, results=True)
+ONNXRUNTIME = replace(CPU, shallow_in_fp32=True)
 TENSORRT = Recipe("int8")
 TENSORRT_FP8 = Recipe("float8_e4m3fn")
 # The largest magnitude; of E4M3, 1.75 x 2^8: Micikevicius et al., "FP8 formats for deep learning", arXiv 2209.05433.
@@ -87,7 +95,7 @@ def quantize(
             f"expected a graph of opset {FP8_OPSET} or newer for fp8, found opset {opset}; "
             "export it anew or leave fp8 out"
         )
-    names = [node.name for node in model.graph.node if node.op_type in QUANTIZABLE]
+    names = [node.name for node in model.graph.node if node.op_type in MULTIPLYING]
     if strange := sorted(set(excluded) - set(names)):
         raise ConfigError(
             f"expected nodes to exclude out of {', '.join(names)}, found {', '.join(strange)}; "
@@ -98,7 +106,7 @@ def quantize(
 
 def typed_kind(node: onnx.NodeProto, precision: str) -> str:
     """Return what a graph of ``precision`` asks this node to compute in, nothing for FP32; INT8 by what it reads."""
-    quantized = node.op_type in QUANTIZABLE and node.input[0].endswith(_DEQUANTIZED)
+    quantized = node.op_type in MULTIPLYING and node.input[0].endswith(_DEQUANTIZED)
     if precision == "mixed":
         return "int8" if quantized else "fp16"
     return precision if quantized or precision not in ("int8", "fp8") else ""
@@ -159,12 +167,13 @@ class _Quantizer:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._taken: set[str] = set()  # names of the products that are quantized
+        self._shallow = recipe.left(model)
 
     def run(self) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
         graph = self._model.graph
         decisions = []
         for node in graph.node:
-            if node.op_type in QUANTIZABLE:
+            if node.op_type in MULTIPLYING:
                 reason = self._refusal(node)
                 decisions.append(NodeDecision(node.name, node.op_type, not reason, reason))
                 if not reason:
@@ -202,12 +211,14 @@ class _Quantizer:
         return (
             bool(readers)
             and node.op_type in _MOVED_THROUGH
-            and all(reader.op_type in QUANTIZABLE or self._reaches_product(reader) for reader in readers)
+            and all(reader.op_type in MULTIPLYING or self._reaches_product(reader) for reader in readers)
         )
 
     def _refusal(self, node: onnx.NodeProto) -> str:
         if node.name in self._excluded:
             return "it was excluded"
+        if node.name in self._shallow:
+            return f"{self._shallow[node.name]} products a value are too few to be quicker in INT8"
         weight = self._constants.get(node.input[1])
         if weight is None:
             return "its second factor is no constant"

@@ -15,7 +15,7 @@ from quillrt.compile.attest import attest_graphs, attributed, with_nodes
 from quillrt.compile.config import CompileConfig
 from quillrt.compile.names import clean
 from quillrt.compile.pipeline import compile_bundle
-from quillrt.compile.quantize import CPU, quantize
+from quillrt.compile.quantize import CPU, ONNXRUNTIME, quantize
 from quillrt.compile.ranges import Images
 from quillrt.compile.source import load_source
 from quillrt.runtime.backends import ONNX_ON_CPU, why_unavailable
@@ -86,7 +86,7 @@ def test_a_convolution_that_cannot_be_fused_is_refused_unless_allowed(unfusable,
 
 
 def test_compiling_refuses_it_and_takes_it_when_allowed(unfusable, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("quillrt.compile.graphs.CPU", replace(CPU, results=False))
+    monkeypatch.setattr("quillrt.compile.graphs.ONNXRUNTIME", replace(ONNXRUNTIME, results=False))
     onnx.save(unfusable, tmp_path / "model.onnx")
     source = load_source(tmp_path / "model.onnx", ("a", "b", "c"))
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)

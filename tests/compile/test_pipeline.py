@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from quillrt.calibration.samples import sample_hashes
 from quillrt.compile import answers, pipeline, ranges
 from quillrt.compile.config import PRECISIONS, CompileConfig
+from quillrt.compile.macs import MULTIPLYING
 from quillrt.compile.pipeline import compile_bundle
-from quillrt.compile.quantize import QUANTIZABLE
 from quillrt.compile.ranges import Images, calibrate_source
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import open_session
@@ -71,7 +71,7 @@ def test_a_bundle_holds_what_was_asked_for(source, images, tmp_path) -> None:
 
 
 def test_nothing_left_for_int8_is_refused(source, images, tmp_path) -> None:
-    nodes = tuple(node.name for node in source.graph.graph.node if node.op_type in QUANTIZABLE)
+    nodes = tuple(node.name for node in source.graph.graph.node if node.op_type in MULTIPLYING)
     with pytest.raises(ConfigError, match="expected a node that int8 computes, found all of them excluded"):
         compile_bundle(source, images, CompileConfig(samples=50, excluded=nodes), tmp_path / "model.quill")
     assert not (tmp_path / "model.quill").exists()
