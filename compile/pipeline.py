@@ -91,7 +91,8 @@ def compile_bundle(
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
 
     bundle = _bundle(output, source, files)
-    verdicts = (*_gated(verify(bundle, images.validation, track=track, asked=BY_NAME), config.max_drop), *made.missing)
+    judged = verify(bundle, images.validation, track=track, asked=BY_NAME, answers=answers)
+    verdicts = (*_gated(judged, config.max_drop), *made.missing)
     choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
     if choice is not None:
         choice = replace(choice, note="; ".join(filter(None, (choice.note, left_out))))

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from quillrt.compile.answers import Answers
 from quillrt.compile.verify import verify
 from quillrt.runtime import select
 from quillrt.runtime.bundle import Bundle
@@ -18,6 +19,7 @@ from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleErro
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
+from quillrt.runtime.predict import run_images
 
 LABELS = ("nw", "ne", "sw", "se")
 
@@ -97,6 +99,17 @@ def test_an_answer_that_is_no_number_is_a_fault(judge, quadrants, value):
 
     assert found.fault.startswith("expected finite logits, found NaN or infinite ones")
     assert (found.n, found.reason) == (16, "")
+
+
+def test_what_is_known_does_not_run_again_but_is_judged(judge, quadrants, monkeypatch):
+    graph = with_weight(quadrants, swapped)
+    anew = judge(graph)
+    kept = Answers(onnx.load_from_string(quadrants.onnx), quadrants.spec, images_of(4))
+    ran = []
+    monkeypatch.setattr("quillrt.compile.answers.run_images", lambda *each: ran.append(each) or run_images(*each))
+    monkeypatch.setattr("quillrt.compile.verify.open_session", None)  # whoever opens one, fails
+    assert judge(graph, answers=kept) == anew
+    assert len(ran) == 2  # the reference and the other, once each
 
 
 def test_a_reference_that_answers_nan_is_an_error(quadrants):
