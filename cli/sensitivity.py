@@ -105,6 +105,8 @@ def sensitivity(
     rows.append(("all", "", *_figures(found.whole), "", ""))
     columns = ("node", "operator", "alone: drop (points)", "error", "all but it: drop", "error")
     print_table(f"{title}; FP32 has {found.accuracy:.2%}", columns, rows)
+    for each in found.others:
+        note(f"{each.name} stays in FP32: {each.reason}", quiet)
     note(f"wrote {output}", quiet)
 
 

@@ -92,7 +92,11 @@ def finetune(
         str, typer.Option("--qat-method", help="How the ranges of --qat are found, as for calibrate --method.")
     ] = _QAT[0],
     qat_target: Annotated[
-        str, typer.Option("--qat-target", help="Whose steps --qat takes, as for compile --target.")
+        str,
+        typer.Option(
+            "--qat-target",
+            help="Whose steps --qat takes, as for compile --target; what it leaves in FP32 is not trained so.",
+        ),
     ] = _QAT[1],
     **chosen: Any,
 ) -> None:

@@ -42,7 +42,7 @@ class Answers:
 
     def __init__(self, graph: onnx.ModelProto, spec: ModelSpec, images: ImageSet, cache: Cache = NO_CACHE) -> None:
         check_labels(spec, images)
-        self._model, self._spec, self._cache = graph.SerializeToString(deterministic=True), spec, cache
+        self._graph, self._spec, self._cache = graph, spec, cache
         self.fitted, self.labels = fit_images(images, spec.preprocessing), images.labels
         self._ingredients = (
             hashlib.sha256(self.fitted.tobytes()).hexdigest(),
@@ -53,7 +53,7 @@ class Answers:
     @cached_property
     def reference(self) -> NDArray[np.float32]:
         """The logits, float32 (N, K), of ``graph``; errors as for ``logits``."""
-        return self._of(self._model)
+        return self.logits(self._graph)
 
     def logits(self, graph: onnx.ModelProto) -> NDArray[np.float32]:
         """Return the logits, float32 (N, K).
@@ -62,13 +62,8 @@ class Answers:
             BundleError: onnxruntime refuses the graph.
             AccuracyError: a logit is NaN or infinite.
         """
-        return self.of_file(graph.SerializeToString(deterministic=True))
+        model = graph.SerializeToString(deterministic=True)
 
-    def of_file(self, model: bytes) -> NDArray[np.float32]:
-        """Return the logits of a serialized graph, as ``logits``; those of ``graph`` are not computed again."""
-        return self.reference if model == self._model else self._of(model)
-
-    def _of(self, model: bytes) -> NDArray[np.float32]:
         def run() -> bytes:
             with open_session("onnxruntime-cpu", model, self._spec) as session:
                 return run_images(session, self.fitted).tobytes()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from quillrt.runtime.backends import CPU_BACKENDS, why_unavailable
+from quillrt.runtime.backends import why_unavailable
 from quillrt.runtime.build_options import DEFAULTS, BuildOptions
 from quillrt.runtime.cache import NO_CACHE, Cache
 from quillrt.runtime.errors import BuildError
@@ -19,7 +19,7 @@ from quillrt.runtime.tensorrt_api import FAMILIES
 from quillrt.runtime.trt_build import BuiltEngine
 
 from .computed import Computed, by_datatype
-from .graphs import File
+from .graphs import LITERT, File
 
 
 def build_engines(
@@ -75,8 +75,8 @@ def buildable() -> tuple[str, ...]:
 
 
 def all_targets() -> tuple[str, ...]:
-    """Return every target that can be made on this machine."""
-    return (*(target for target in CPU_BACKENDS if why_unavailable(target) is None), *buildable())
+    """Return every target that can be made on this machine; ONNX graphs for CPUs serve OpenVINO, too."""
+    return ("onnxruntime-cpu", *(() if why_unavailable(LITERT) else (LITERT,)), *buildable())
 
 
 def attest(graph: bytes, built: BuiltEngine, precision: str) -> Computed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from quillrt.calibration.table import CalibrationTable
@@ -20,7 +20,6 @@ from .fp16 import to_fp16
 from .litert import to_litert
 from .macs import multiply_adds
 from .quantize import CPU, ONNXRUNTIME, TENSORRT, TENSORRT_FP8, NodeDecision, Recipe, quantize
-from .shallow import shallow_convolutions
 from .source import Source
 
 if TYPE_CHECKING:
@@ -43,6 +42,12 @@ def recipe_for(target: str) -> Recipe:
     return recipes[target]
 
 
+def recipes_for(targets: Iterable[str]) -> tuple[Recipe, ...]:
+    """Return the recipes of the INT8 graphs that are made for ``targets``: those for CPUs go together."""
+    made = (each for target in targets for each in (ONNX_ON_CPU if target in ONNX_ON_CPU else (target,)))
+    return tuple(dict.fromkeys(map(recipe_for, made)))
+
+
 def typed_graphs(
     source: Source,
     precisions: Sequence[Precision],
@@ -52,7 +57,8 @@ def typed_graphs(
 ) -> tuple[list[File], dict[str, tuple[NodeDecision, ...]]]:
     """Return the FP32 graph and one for each other precision, and by path which nodes were quantized.
 
-    The graphs for TensorRT are made whatever the targets, so that a device can build its engine from them.
+    The graphs for TensorRT are made whatever the targets, so that a device can build its engine from them; those for
+    onnxruntime and OpenVINO on CPUs go together, in one file where they are the same.
 
     Raises:
         CalibrationError: ``table`` lacks an activation.
@@ -72,9 +78,11 @@ def typed_graphs(
     wanted: list[tuple[str, Precision, Recipe, tuple[str, ...], tuple[str, ...]]] = []
     if Precision.INT8 in precisions:
         wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (ORT_TENSORRT,), FAMILIES))
-        wanted += [
-            (name, Precision.INT8, recipe, backends, ()) for name, recipe, backends in _on_cpus(source.graph, targets)
-        ]
+    if Precision.INT8 in precisions and any(target in ONNX_ON_CPU for target in targets):
+        differ = not ONNXRUNTIME.left_in_fp32(source.graph).keys() <= set(excluded)
+        wanted.append(("int8.cpu", Precision.INT8, ONNXRUNTIME, ("onnxruntime-cpu",) if differ else ONNX_ON_CPU, ()))
+        if differ:
+            wanted.append(("int8.openvino", Precision.INT8, CPU, ("openvino",), ()))
     if Precision.MIXED in precisions:
         wanted.append(("mixed", Precision.MIXED, TENSORRT, (ORT_TENSORRT,), FAMILIES))
     if Precision.FP8 in precisions:
@@ -98,15 +106,6 @@ def typed_graphs(
                 files.append(file)
                 decisions[file[0].path] = taken
     return files, decisions
-
-
-def _on_cpus(graph: onnx.ModelProto, targets: Sequence[str]) -> list[tuple[str, Recipe, tuple[str, ...]]]:
-    """Return the INT8 graphs for libraries that open ONNX on CPUs: one for all, or one for each that wants another."""
-    asked = [target for target in ONNX_ON_CPU if target in targets]
-    if len(asked) > 1 and shallow_convolutions(graph):
-        names = {"onnxruntime-cpu": "int8.cpu", "openvino": "int8.openvino"}
-        return [(names[target], recipe_for(target), (target,)) for target in asked]
-    return [("int8.cpu", recipe_for(target), ONNX_ON_CPU) for target in asked[:1]]
 
 
 def _litert_file(

@@ -91,7 +91,7 @@ def compile_bundle(
         files.append(entry_for(table.to_json().encode(), "calibration.json", "calibration", tools=table.tools))
 
     bundle = _bundle(output, source, files)
-    judged = verify(bundle, images.validation, track=track, asked=BY_NAME, answers=answers)
+    judged = verify(bundle, images.validation, track=track, asked=BY_NAME, reference=answers.reference)
     verdicts = (*_gated(judged, config.max_drop), *made.missing)
     choice = choose(bundle, verdicts, images.validation, config.batch, track) if config.auto else None
     if choice is not None:

@@ -40,7 +40,7 @@ def input_steps(
 
     recipe = recipe_for(target)
     graph = export_checkpoint(checkpoint)
-    left = recipe.left(graph)
+    left = recipe.left_in_fp32(graph)
     inputs = {name: tensor for name, tensor in _inputs(graph).items() if name not in left}
     samples = draw_samples(training, min(_SAMPLES, len(training)), seed)
     counts = collect(graph, checkpoint.spec, samples)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from quillrt.calibration.table import Range
 from quillrt.runtime.errors import CalibrationError, ConfigError, ExportError
 
+from .first_convolution import small_first_convolutions
 from .macs import MULTIPLYING
 from .names import names_read
-from .shallow import shallow_convolutions
 
 if TYPE_CHECKING:
     import onnx
@@ -37,27 +37,27 @@ class Recipe:
         quantize_bias: int32 biases of scale input x weight, else biases stay in FP32.
         results: what convolutions give is quantized as well, whoever reads it: onnxruntime's INT8 convolutions give
             INT8, so one before a mean or a sum would be computed in FP32.
-        shallow_in_fp32: convolutions of the image that gain nothing by INT8 stay (``shallow.shallow_convolutions``).
+        first_in_fp32: a first convolution that gains nothing by INT8 stays in FP32 (``first_convolution``).
     """
 
     activations: str
     quantize_bias: bool = False
     results: bool = False
-    shallow_in_fp32: bool = False
+    first_in_fp32: bool = False
 
     @property
     def weights(self) -> str:
         """Weights are of the same kind, and signed."""
         return "int8" if self.activations == "uint8" else self.activations
 
-    def left(self, model: onnx.ModelProto) -> dict[str, int]:
-        """Return the convolutions that stay in FP32 for their few products, and how many these are."""
-        return shallow_convolutions(model) if self.shallow_in_fp32 else {}
+    def left_in_fp32(self, model: onnx.ModelProto) -> dict[str, int]:
+        """Return the convolutions that stay in FP32 for their few multiply-adds per output value, and how many."""
+        return small_first_convolutions(model) if self.first_in_fp32 else {}
 
 
 # x86 multiplies unsigned by signed bytes in one instruction (VPDPBUSD); TensorRT refuses zero points and int32 biases.
 CPU = Recipe("uint8", quantize_bias=True, results=True)
-ONNXRUNTIME = replace(CPU, shallow_in_fp32=True)
+ONNXRUNTIME = replace(CPU, first_in_fp32=True)
 TENSORRT = Recipe("int8")
 TENSORRT_FP8 = Recipe("float8_e4m3fn")
 # The largest magnitude; of E4M3, 1.75 x 2^8: Micikevicius et al., "FP8 formats for deep learning", arXiv 2209.05433.
@@ -167,7 +167,7 @@ class _Quantizer:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._taken: set[str] = set()  # names of the products that are quantized
-        self._shallow = recipe.left(model)
+        self._small = recipe.left_in_fp32(model)
 
     def run(self) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
         graph = self._model.graph
@@ -217,8 +217,8 @@ class _Quantizer:
     def _refusal(self, node: onnx.NodeProto) -> str:
         if node.name in self._excluded:
             return "it was excluded"
-        if node.name in self._shallow:
-            return f"{self._shallow[node.name]} products a value are too few to be quicker in INT8"
+        if node.name in self._small:
+            return f"{self._small[node.name]} multiply-adds per output value are too few to be faster in INT8"
         weight = self._constants.get(node.input[1])
         if weight is None:
             return "its second factor is no constant"

@@ -17,7 +17,7 @@ from quillrt.runtime.progress import Track, no_progress
 from quillrt.train.mcnemar import mcnemar
 
 from .answers import Answers
-from .graphs import recipe_for
+from .graphs import recipe_for, recipes_for
 from .latency import latencies_us
 from .macs import multiply_adds
 from .quantize import quantize
@@ -84,9 +84,9 @@ class Judge:
 
     def __init__(self, source: Source, targets: Iterable[str], answers: Answers) -> None:
         self._source, self._answers, self._labels = source, answers, answers.labels
-        self.targets = tuple(targets)
-        self._timed = next((target for target in self.targets if target in ONNX_ON_CPU), None)
-        self._recipes = {recipe_for(target) for target in self.targets}
+        asked = tuple(targets)
+        self._timed = next((target for target in asked if target in ONNX_ON_CPU), None)
+        self.recipes = recipes_for(asked)
         self._reference = answers.reference
 
     @property
@@ -98,8 +98,8 @@ class Judge:
         """Return how INT8 with these ranges does."""
         right_before = self._reference.argmax(axis=1) == self._labels
         drops, errors = [], []
-        for recipe in self._recipes:
-            typed, _ = quantize(self._source.graph, table.ranges, recipe, excluded)
+        made = [quantize(self._source.graph, table.ranges, recipe, excluded)[0] for recipe in self.recipes]
+        for typed in {graph.SerializeToString(deterministic=True): graph for graph in made}.values():
             logits = self._answers.logits(typed)
             right = logits.argmax(axis=1) == self._labels
             drop = 100 * float(right_before.mean() - right.mean())
@@ -157,8 +157,8 @@ def search(
             break
     if not _holding(tried, max_drop):
         best = min(tried, key=lambda trial: (trial.drop, trial.error))
-        recipe = recipe_for(judge.targets[0])
-        analysis = analyse(source, tried[best], recipe, answers, track)
+        fullest = min(judge.recipes, key=lambda recipe: recipe.first_in_fp32)  # another may quantize what one leaves
+        analysis = analyse(source, tried[best], fullest, answers, track)
         ranked = [each.node for each in analysis.nodes if each.node not in excluded]
         for count in track(range(1, len(ranked)), "leaving nodes in FP32", len(ranked) - 1):
             trial = judge.trial(tried[best], (*excluded, *ranked[:count]))

@@ -14,7 +14,7 @@ from quillrt.runtime.errors import ExportError
 from quillrt.runtime.progress import Track, no_progress
 
 from .answers import Answers
-from .quantize import Recipe, quantize
+from .quantize import NodeDecision, Recipe, quantize
 from .source import Source
 
 
@@ -57,12 +57,14 @@ class Analysis:
         n: images.
         whole: the effect of quantizing all of them.
         nodes: each node, by its error alone.
+        others: the convolutions and products that INT8 does not take, and why.
     """
 
     accuracy: float
     n: int
     whole: Effect
     nodes: tuple[Sensitivity, ...]
+    others: tuple[NodeDecision, ...]
 
 
 def analyse(
@@ -101,6 +103,7 @@ def analyse(
         n=len(answers.labels),
         whole=effect(()),
         nodes=tuple(sorted(nodes, key=lambda each: -each.alone.error)),
+        others=tuple(decision for decision in decisions if not decision.quantized),
     )
 
 

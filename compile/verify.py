@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,6 @@ from quillrt.runtime.progress import Track, no_progress
 from quillrt.runtime.select import model_of, why_not
 from quillrt.train.evaluation import check_labels
 from quillrt.train.mcnemar import mcnemar
-
-from .answers import Answers
 
 MAX_DROP = 0.5  # points of accuracy
 _REFERENCE = "onnxruntime-cpu"
@@ -66,15 +64,15 @@ def verify(
     max_drop: float = MAX_DROP,
     track: Track = no_progress,
     asked: Collection[str] = (),
-    answers: Answers | None = None,
+    reference: NDArray[np.float32] | None = None,
 ) -> tuple[Verdict, ...]:
     """Compare every (file, backend) pair of ``bundle`` with its FP32 graph on onnxruntime's CPU provider.
 
     A pair is at fault if it loses more than ``max_drop`` points and McNemar's test gives chance less than 5 %, if it
     computes in FP32 and a logit differs by more than a thousandth of the largest, if a logit is not finite, or if the
     file cannot be opened by onnxruntime's CPU provider, which has every operator; what another backend refuses, it has
-    a reason for. What runs code out of the bundle (``BY_NAME``) is left out but for those ``asked`` for. Where
-    ``answers`` on the same images are given, a graph that they know does not run on that provider again.
+    a reason for. What runs code out of the bundle (``BY_NAME``) is left out but for those ``asked`` for. ``reference``
+    are the logits (N, K) of that graph, where they are known.
 
     Raises:
         SpecError: the data set has other classes than the model, or was fitted by another recipe.
@@ -88,26 +86,15 @@ def verify(
     check_labels(spec, images)
     fitted = fit_images(images, spec.preprocessing)
     graph = _reference(bundle)
-
-    def run(entry: Entry, backend: str) -> NDArray[np.float32]:
-        model = model_of(bundle, entry, backend)
-        if answers is not None and backend == _REFERENCE:
-            return answers.of_file(model)
-        with open_session(backend, model, spec) as session:
-            return run_images(session, fitted)
-
-    reference = run(graph, _REFERENCE)
+    if reference is None:
+        reference = _logits(bundle, graph, _REFERENCE, fitted)
+    known = {(graph.path, _REFERENCE): reference}
     pairs = [(entry, backend) for entry in bundle.entries for backend in entry.backends]
     return tuple(
         Verdict(entry.path, backend, entry.precision or Precision.FP32, reason=why_unasked(backend))
         if backend in BY_NAME and backend not in asked
         else _judge(
-            entry,
-            backend,
-            (lambda *_: reference) if (entry.path, backend) == (graph.path, _REFERENCE) else run,
-            images.labels,
-            reference,
-            max_drop,
+            bundle, entry, backend, fitted, images.labels, reference, max_drop, known.get((entry.path, backend))
         )
         for entry, backend in track(pairs, "verifying", len(pairs))
     )
@@ -120,19 +107,26 @@ def _reference(bundle: Bundle) -> Entry:
     raise BundleError(f"expected an FP32 ONNX graph in {bundle.path}, found none; compile it again")
 
 
+def _logits(bundle: Bundle, entry: Entry, backend: str, fitted: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with open_session(backend, model_of(bundle, entry, backend), bundle.manifest.model) as session:
+        return run_images(session, fitted)
+
+
 def _judge(
+    bundle: Bundle,
     entry: Entry,
     backend: str,
-    run: Callable[[Entry, str], NDArray[np.float32]],
+    fitted: NDArray[np.uint8],
     labels: NDArray[np.int64],
     reference: NDArray[np.float32],
     max_drop: float,
+    known: NDArray[np.float32] | None,
 ) -> Verdict:
     precision = entry.precision or Precision.FP32
     if reason := why_not(entry, backend):
         return Verdict(entry.path, backend, precision, reason=reason)
     try:
-        logits = run(entry, backend)
+        logits = known if known is not None else _logits(bundle, entry, backend, fitted)
     except (BackendUnavailable, BundleError, AccuracyError) as error:
         refused = isinstance(error, BackendUnavailable) or (isinstance(error, BundleError) and backend != _REFERENCE)
         if refused:

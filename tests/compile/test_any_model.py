@@ -30,7 +30,7 @@ RTX = "tensorrt-rtx"
 SIDE, CLASSES = 32, 10
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, SIDE, SIDE), np.uint8)
 # Root mean square of the logits' error, as a share of theirs: FP16 has 11 bits, INT8 8, FP8 4.
-ERROR = {"fp16": 0.01, "int8.cpu": 0.12, "int8.tensorrt": 0.15, "fp8": 0.3}
+ERROR = {"fp16": 0.01, "int8.cpu": 0.12, "int8.openvino": 0.12, "int8.tensorrt": 0.15, "fp8": 0.3}
 
 
 def vision_transformer(num_classes: int) -> torch.nn.Module:

@@ -14,7 +14,6 @@ from quillrt.compile.engines import buildable
 from quillrt.compile.export import eager_logits
 from quillrt.compile.pipeline import compile_bundle
 from quillrt.compile.ranges import Images
-from quillrt.compile.shallow import shallow_convolutions
 from quillrt.compile.source import Source, load_source
 from quillrt.compile.verify import Verdict
 from quillrt.runtime.bundle import Bundle
@@ -87,7 +86,8 @@ def test_every_precision_for_onnxruntime(source, compiled) -> None:
     layers = [m for m in source.checkpoint.module().modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
     nodes = json.loads(bundle.files["report.json"])["nodes"]["model.int8.cpu.onnx"]
     assert len(nodes) == len(layers)
-    assert [node["name"] for node in nodes if not node["quantized"]] == [*shallow_convolutions(source.graph)]
+    left = {"cnn": ["conv1"], "quillnet": ["block1.conv"], "rnn": []}[source.checkpoint.model]
+    assert [node["name"] for node in nodes if not node["quantized"]] == left
 
 
 @pytest.mark.tensorrt

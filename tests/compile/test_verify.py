@@ -13,13 +13,13 @@ from onnx import numpy_helper
 from quillrt.compile.answers import Answers
 from quillrt.compile.verify import verify
 from quillrt.runtime import select
+from quillrt.runtime.backends import open_session
 from quillrt.runtime.bundle import Bundle
 from quillrt.runtime.bundle_writer import entry_for, write_bundle
 from quillrt.runtime.errors import AccuracyError, BackendUnavailable, BundleError, ConfigError, SpecError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.manifest import Manifest
 from quillrt.runtime.precision import Precision
-from quillrt.runtime.predict import run_images
 
 LABELS = ("nw", "ne", "sw", "se")
 
@@ -101,15 +101,16 @@ def test_an_answer_that_is_no_number_is_a_fault(judge, quadrants, value):
     assert (found.n, found.reason) == (16, "")
 
 
-def test_what_is_known_does_not_run_again_but_is_judged(judge, quadrants, monkeypatch):
+def test_a_reference_that_is_known_does_not_run_again(judge, quadrants, monkeypatch):
     graph = with_weight(quadrants, swapped)
     anew = judge(graph)
-    kept = Answers(onnx.load_from_string(quadrants.onnx), quadrants.spec, images_of(4))
-    ran = []
-    monkeypatch.setattr("quillrt.compile.answers.run_images", lambda *each: ran.append(each) or run_images(*each))
-    monkeypatch.setattr("quillrt.compile.verify.open_session", None)  # whoever opens one, fails
-    assert judge(graph, answers=kept) == anew
-    assert len(ran) == 2  # the reference and the other, once each
+    logits = Answers(onnx.load_from_string(quadrants.onnx), quadrants.spec, images_of(4)).reference
+    opened = []
+    monkeypatch.setattr(
+        "quillrt.compile.verify.open_session", lambda *each: opened.append(each[1]) or open_session(*each)
+    )
+    assert judge(graph, reference=logits) == anew
+    assert opened == [graph]
 
 
 def test_a_reference_that_answers_nan_is_an_error(quadrants):
