@@ -53,7 +53,9 @@ def test_other_options_are_another_engine(quillrt, bundle):
 
 
 def test_write_replaces_the_engine_and_nothing_else(quillrt, bundle):
+    engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", "--precision", "int8", "--write", "--json"))
     before = Bundle.open(bundle)
+    assert ENGINE in before.files
     shapes = ("--shapes", "1x1x28x28:2x1x28x28:4x1x28x28", "--precision", "int8")
     (built,) = engines(quillrt("build", bundle, "--backend", "tensorrt-rtx", *shapes, "--write", "--json"))
     after = Bundle.open(bundle)
