@@ -1,7 +1,7 @@
 """What each calibration method costs in accuracy: `python -m quillrt.benchmarks.calibration_methods MODEL...`.
 
-All methods read the counts of one pass over the same training images; the INT8 graphs for CPUs and for TensorRT run on
-onnxruntime's CPU provider, on the whole test part.
+All methods read the counts of one pass over the same training images; the INT8 graphs for CPUs, of which that counts
+which loses more, and for TensorRT run on onnxruntime's CPU provider, on the whole test part.
 """
 
 from __future__ import annotations

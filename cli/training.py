@@ -92,11 +92,7 @@ def finetune(
         str, typer.Option("--qat-method", help="How the ranges of --qat are found, as for calibrate --method.")
     ] = _QAT[0],
     qat_target: Annotated[
-        str,
-        typer.Option(
-            "--qat-target",
-            help="Whose steps --qat takes, as for compile --target; what it leaves in FP32 is not trained so.",
-        ),
+        str, typer.Option("--qat-target", help="Whose steps --qat takes, as for compile --target.")
     ] = _QAT[1],
     **chosen: Any,
 ) -> None:

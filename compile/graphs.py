@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from quillrt.calibration.table import CalibrationTable
@@ -43,7 +44,7 @@ def recipe_for(target: str) -> Recipe:
 
 
 def recipes_for(targets: Iterable[str]) -> tuple[Recipe, ...]:
-    """Return the recipes of the INT8 graphs that are made for ``targets``: those for CPUs go together."""
+    """Return the recipes of the INT8 graphs that stand for ``targets``: those for CPUs are made together."""
     made = (each for target in targets for each in (ONNX_ON_CPU if target in ONNX_ON_CPU else (target,)))
     return tuple(dict.fromkeys(map(recipe_for, made)))
 
@@ -58,7 +59,7 @@ def typed_graphs(
     """Return the FP32 graph and one for each other precision, and by path which nodes were quantized.
 
     The graphs for TensorRT are made whatever the targets, so that a device can build its engine from them; those for
-    onnxruntime and OpenVINO on CPUs go together, in one file where they are the same.
+    onnxruntime and OpenVINO on CPUs are made together, in one file where they are the same.
 
     Raises:
         CalibrationError: ``table`` lacks an activation.
@@ -79,10 +80,9 @@ def typed_graphs(
     if Precision.INT8 in precisions:
         wanted.append(("int8.tensorrt", Precision.INT8, TENSORRT, (ORT_TENSORRT,), FAMILIES))
     if Precision.INT8 in precisions and any(target in ONNX_ON_CPU for target in targets):
-        differ = not ONNXRUNTIME.left_in_fp32(source.graph).keys() <= set(excluded)
-        wanted.append(("int8.cpu", Precision.INT8, ONNXRUNTIME, ("onnxruntime-cpu",) if differ else ONNX_ON_CPU, ()))
-        if differ:
-            wanted.append(("int8.openvino", Precision.INT8, CPU, ("openvino",), ()))
+        for target in ONNX_ON_CPU:
+            name = "int8.cpu" if target == "onnxruntime-cpu" else f"int8.{target}"
+            wanted.append((name, Precision.INT8, recipe_for(target), (target,), ()))
     if Precision.MIXED in precisions:
         wanted.append(("mixed", Precision.MIXED, TENSORRT, (ORT_TENSORRT,), FAMILIES))
     if Precision.FP8 in precisions:
@@ -97,8 +97,13 @@ def typed_graphs(
                 )
             if precision is Precision.MIXED:
                 typed = to_fp16(typed)
-            files.append(_file(typed, name, precision, backends, builders, table))
-            decisions[files[-1][0].path] = taken
+            entry, data = _file(typed, name, precision, backends, builders, table)
+            before, same = files[-1]
+            if data == same:  # as another backend's
+                files[-1] = (replace(before, backends=(*before.backends, *backends)), data)
+                continue
+            files.append((entry, data))
+            decisions[entry.path] = taken
     if LITERT in targets:
         for precision in (Precision.FP32, Precision.INT8):
             if precision in precisions and (precision is Precision.FP32 or table is not None):

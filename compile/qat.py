@@ -29,7 +29,7 @@ _SAMPLES = 512
 def input_steps(
     checkpoint: Checkpoint, training: ImageSet, method: Method, target: str, seed: int = 0
 ) -> dict[str, Steps]:
-    """Return how INT8 for ``target`` would round the input of each convolution and product it computes, by node.
+    """Return how INT8 for ``target`` would round the input of each convolution and product, by the node's name.
 
     Raises:
         CalibrationError: see ``draw_samples`` and ``collect``.
@@ -38,13 +38,11 @@ def input_steps(
     """
     from quillrt.train.quantization import Steps
 
-    recipe = recipe_for(target)
+    kind = recipe_for(target).activations
     graph = export_checkpoint(checkpoint)
-    left = recipe.left_in_fp32(graph)
-    inputs = {name: tensor for name, tensor in _inputs(graph).items() if name not in left}
     samples = draw_samples(training, min(_SAMPLES, len(training)), seed)
     counts = collect(graph, checkpoint.spec, samples)
-    return {name: Steps(*method.range_of(counts[tensor]), recipe.activations) for name, tensor in inputs.items()}
+    return {name: Steps(*method.range_of(counts[tensor]), kind) for name, tensor in _inputs(graph).items()}
 
 
 def as_trained(table: CalibrationTable, source: Source) -> CalibrationTable:

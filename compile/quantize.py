@@ -217,8 +217,6 @@ class _Quantizer:
     def _refusal(self, node: onnx.NodeProto) -> str:
         if node.name in self._excluded:
             return "it was excluded"
-        if node.name in self._small:
-            return f"{self._small[node.name]} multiply-adds per output value are too few to be faster in INT8"
         weight = self._constants.get(node.input[1])
         if weight is None:
             return "its second factor is no constant"
@@ -232,6 +230,8 @@ class _Quantizer:
             _number(node, "transA", 0),
         ) != (1, 1, 0):
             return "it scales or transposes its factors"
+        if node.name in self._small:
+            return f"{self._small[node.name]} multiply-adds per output value are too few to be faster in INT8"
         return ""
 
     def _rewire(self, node: onnx.NodeProto) -> None:

@@ -261,6 +261,6 @@ def test_training_for_int8_is_what_compile_makes_of_it(trained, quillrt, tmp_pat
     found = {v["path"]: v for v in json.loads(out)["verdicts"] if v["backend"] == "onnxruntime-cpu"}
     assert found["model.int8.cpu.onnx"]["accuracy"] == pytest.approx(trained_accuracy, abs=0.01)
     _, out, _ = quillrt("inspect", bundle)
-    assert "3 ranges as trained" in out  # the first convolution stays in FP32
+    assert "4 ranges as trained" in out
     code, _, err = quillrt(*arguments, "--qat-target", "abacus")
     assert (code, "expected a target out of" in err) == (1, True)

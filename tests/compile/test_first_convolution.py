@@ -17,11 +17,13 @@ from quillrt.compile.answers import Answers
 from quillrt.compile.config import CompileConfig
 from quillrt.compile.first_convolution import small_first_convolutions
 from quillrt.compile.pipeline import compile_bundle
-from quillrt.compile.quantize import CPU, ONNXRUNTIME, quantize
+from quillrt.compile.quantize import CPU, ONNXRUNTIME, TENSORRT, quantize
 from quillrt.compile.ranges import Images, calibrate_source
 from quillrt.compile.search import Judge, search
+from quillrt.compile.sensitivity import analyse
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import ONNX_ON_CPU, why_unavailable
+from quillrt.runtime.errors import AccuracyError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.precision import Precision
 
@@ -53,7 +55,7 @@ def network(channels: int, kernel: int, second: int = 32) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("channels", "kernel", "count"),
-    [(1, 3, 9), (1, 7, 49), (3, 3, 27), (2, 5, 50), (1, 9, None), (3, 5, None), (4, 3, None), (3, 1, None)],
+    [(1, 3, 9), (1, 7, 49), (3, 3, 27), (2, 5, 50), (1, 8, None), (3, 5, None), (4, 3, None), (3, 1, None)],
 )
 def test_few_multiply_adds_over_few_channels(channels, kernel, count) -> None:
     model = network(channels, kernel, second=64)
@@ -97,8 +99,19 @@ def test_it_stays_in_fp32_for_onnxruntime_and_says_why(tmp_path) -> None:
     assert np.abs(session.run(None, {"image": image})[0] - expected).max() < 0.05 * np.abs(expected).max()
 
 
-def test_all_others_take_it_in_int8() -> None:
-    _, decisions = quantize(network(1, 3), RANGES, CPU)
+@pytest.mark.parametrize(("groups", "found"), [(3, {"conv1": 9}), (4, {})])
+def test_groups_count_by_the_channels_of_the_image(groups, found) -> None:
+    model = network(groups, 3, second=64)
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, shape in (("w1", (12, 1, 3, 3)), ("w2", (64, 12, 3, 3))):
+        weights[name].CopyFrom(from_array(np.zeros(shape, np.float32), name))
+    model.graph.node[0].attribute.append(onnx.helper.make_attribute("group", groups))
+    assert small_first_convolutions(model) == found
+
+
+@pytest.mark.parametrize("recipe", [CPU, TENSORRT])
+def test_all_others_take_it_in_int8(recipe) -> None:
+    _, decisions = quantize(network(1, 3), RANGES, recipe)
     assert all(decision.quantized for decision in decisions)
 
 
@@ -148,3 +161,22 @@ def test_the_gate_takes_it_out_of_the_graphs_that_have_it_in_int8(targets, noise
     assert Judge(source, ["onnxruntime-cpu"], answers).trial(wide).drop > 20  # by OpenVINO's graph
     found, _ = search(source, targets, [lambda: wide], (), answers, max_drop=10)
     assert found.chosen.excluded == ("conv1",)
+
+
+def test_a_graph_without_anything_in_int8_is_no_way_through_the_gate(noise, tmp_path) -> None:
+    source = source_of(network(1, 3, 10), tmp_path)
+    answers = Answers(source.graph, source.spec, noise)
+    judged = replace(noise, labels=answers.reference.argmax(axis=1).astype(np.int64))
+    table = calibrate_source(source, Images("noise", noise, judged), CompileConfig(samples=30))
+    wide = replace(table, ranges={**table.ranges, "first": (-5000.0, 5000.0)})  # what conv2 reads
+    answers = Answers(source.graph, source.spec, judged)
+    with pytest.raises(AccuracyError, match=r"found none among 1: the best, minmax, loses \d"):
+        search(source, ["onnxruntime-cpu"], [lambda: wide], (), answers, max_drop=10)
+
+
+def test_the_sensitivity_leaves_it_out_and_says_so(noise, tmp_path) -> None:
+    source = source_of(network(1, 3, 10), tmp_path)
+    table = calibrate_source(source, Images("noise", noise, noise), CompileConfig(samples=30))
+    found = analyse(source, table, ONNXRUNTIME, Answers(source.graph, source.spec, noise))
+    assert [each.node for each in found.nodes] == ["conv2"]
+    assert [(each.name, each.reason[:16]) for each in found.others] == [("conv1", "9 multiply-adds ")]

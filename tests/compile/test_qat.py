@@ -57,7 +57,7 @@ def compiled(checkpoint: Checkpoint, images: Images, folder: Path):
 
 @pytest.mark.parametrize(
     ("model", "target", "file"),
-    [("cnn", "onnxruntime-cpu", "model.int8.cpu.onnx"), ("quillnet", "tensorrt", "model.int8.tensorrt.onnx")],
+    [("cnn", "openvino", "model.int8.openvino.onnx"), ("quillnet", "tensorrt", "model.int8.tensorrt.onnx")],
 )
 def test_int8_answers_as_the_network_did_in_training(model, target, file, digits, images, tmp_path) -> None:
     start = train_new(model, digits, TrainConfig(epochs=3, lr=4e-3, device="cpu"))
