@@ -217,7 +217,7 @@ def _print_search(title: str, found: Search, source: ModelFile, calibration: Pat
     ]
     columns = ("calibration", "drop (points)", "McNemar p", "mean square error of logits", found.unit, "")
     print_table(title, columns, rows)
-    for trial in found.front:
+    for trial in dict.fromkeys((*found.front, found.chosen)):
         words = [str(calibration) if word == "TABLE" else word for word in options(trial)]
         typer.echo(f"{described(trial)}: quillrt compile {shlex.join([str(source), *words, *asked])}")
 

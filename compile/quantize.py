@@ -37,7 +37,8 @@ class Recipe:
         quantize_bias: int32 biases of scale input x weight, else biases stay in FP32.
         results: what convolutions give is quantized as well, whoever reads it: onnxruntime's INT8 convolutions give
             INT8, so one before a mean or a sum would be computed in FP32.
-        first_in_fp32: a first convolution that gains nothing by INT8 stays in FP32 (``first_convolution``).
+        first_in_fp32: a first convolution that gains nothing by INT8 stays in FP32 (``first_convolution``), unless no
+            other node is left to be in INT8.
     """
 
     activations: str
@@ -49,10 +50,6 @@ class Recipe:
     def weights(self) -> str:
         """Weights are of the same kind, and signed."""
         return "int8" if self.activations == "uint8" else self.activations
-
-    def left_in_fp32(self, model: onnx.ModelProto) -> dict[str, int]:
-        """Return the convolutions that stay in FP32 for their few multiply-adds per output value, and how many."""
-        return small_first_convolutions(model) if self.first_in_fp32 else {}
 
 
 # x86 multiplies unsigned by signed bytes in one instruction (VPDPBUSD); TensorRT refuses zero points and int32 biases.
@@ -167,7 +164,9 @@ class _Quantizer:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._taken: set[str] = set()  # names of the products that are quantized
-        self._small = recipe.left_in_fp32(model)
+        small = small_first_convolutions(model) if recipe.first_in_fp32 else {}
+        asked = {node.name for node in model.graph.node if node.op_type in MULTIPLYING}.difference(excluded)
+        self._small = small if asked - small.keys() else {}  # a graph has something in INT8
 
     def run(self) -> tuple[onnx.ModelProto, tuple[NodeDecision, ...]]:
         graph = self._model.graph

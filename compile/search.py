@@ -160,10 +160,7 @@ def search(
         fullest = min(judge.recipes, key=lambda recipe: recipe.first_in_fp32)  # another may quantize what one leaves
         analysis = analyse(source, tried[best], fullest, answers, track)
         ranked = [each.node for each in analysis.nodes if each.node not in excluded]
-        spared = {name for recipe in judge.recipes for name in recipe.left_in_fp32(source.graph)}
         for count in track(range(1, len(ranked)), "leaving nodes in FP32", len(ranked) - 1):
-            if spared.issuperset(ranked[count:]):
-                break  # a graph would hold nothing in INT8
             trial = judge.trial(tried[best], (*excluded, *ranked[:count]))
             tried[trial] = tried[best]
             if trial.drop <= max_drop:

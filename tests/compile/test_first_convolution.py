@@ -23,7 +23,6 @@ from quillrt.compile.search import Judge, search
 from quillrt.compile.sensitivity import analyse
 from quillrt.compile.source import Source, load_source
 from quillrt.runtime.backends import ONNX_ON_CPU, why_unavailable
-from quillrt.runtime.errors import AccuracyError
 from quillrt.runtime.imageset import ImageSet
 from quillrt.runtime.precision import Precision
 
@@ -163,15 +162,14 @@ def test_the_gate_takes_it_out_of_the_graphs_that_have_it_in_int8(targets, noise
     assert found.chosen.excluded == ("conv1",)
 
 
-def test_a_graph_without_anything_in_int8_is_no_way_through_the_gate(noise, tmp_path) -> None:
+def test_it_is_in_int8_where_nothing_else_is(noise, tmp_path) -> None:
+    _, decisions = quantize(network(1, 3), RANGES, ONNXRUNTIME, excluded=("conv2",))
+    assert [(d.name, d.quantized) for d in decisions] == [("conv1", True), ("conv2", False)]
+    config = CompileConfig((Precision.INT8,), ("onnxruntime-cpu",), samples=30, excluded=("conv2",))
     source = source_of(network(1, 3, 10), tmp_path)
-    answers = Answers(source.graph, source.spec, noise)
-    judged = replace(noise, labels=answers.reference.argmax(axis=1).astype(np.int64))
-    table = calibrate_source(source, Images("noise", noise, judged), CompileConfig(samples=30))
-    wide = replace(table, ranges={**table.ranges, "first": (-5000.0, 5000.0)})  # what conv2 reads
-    answers = Answers(source.graph, source.spec, judged)
-    with pytest.raises(AccuracyError, match=r"found none among 1: the best, minmax, loses \d"):
-        search(source, ["onnxruntime-cpu"], [lambda: wide], (), answers, max_drop=10)
+    bundle = compile_bundle(source, Images("noise", noise, noise), config, tmp_path / "a.quill").bundle
+    (entry,) = (e for e in bundle.entries if e.path.startswith("model.int8.") and "onnxruntime-cpu" in e.backends)
+    assert entry.backends == ONNX_ON_CPU
 
 
 def test_the_sensitivity_leaves_it_out_and_says_so(noise, tmp_path) -> None:
