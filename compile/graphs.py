@@ -98,9 +98,9 @@ def typed_graphs(
             if precision is Precision.MIXED:
                 typed = to_fp16(typed)
             entry, data = _file(typed, name, precision, backends, builders, table)
-            before, same = files[-1]
-            if data == same:  # as another backend's
-                files[-1] = (replace(before, backends=(*before.backends, *backends)), data)
+            earlier, known = files[-1]
+            if data == known and (earlier.precision, earlier.typed_for) == (precision, builders):
+                files[-1] = (replace(earlier, backends=(*earlier.backends, *backends)), data)
                 continue
             files.append((entry, data))
             decisions[entry.path] = taken

@@ -6,11 +6,13 @@ import ast
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .macs import MULTIPLYING
+
 if TYPE_CHECKING:
     import onnx
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_WEIGHTED, _WEIGHT = ("Conv", "Gemm", "MatMul"), ".weight"
+_WEIGHT = ".weight"
 _NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"  # torch's scope of what it adds itself, as sizes for a GRU
 
 
@@ -44,7 +46,7 @@ def _name(node: onnx.NodeProto, taken: set[str]) -> str:
     if not scopes:
         return node.name or node.op_type
     *modules, operator = scopes
-    weight = node.input[1] if node.op_type in _WEIGHTED else ""
+    weight = node.input[1] if node.op_type in MULTIPLYING else ""
     if (owner := weight.removesuffix(_WEIGHT)) not in (weight, *taken):
         return owner  # a batch norm folded into it has left its own scope
     module = modules[-1] if modules else ""

@@ -16,6 +16,7 @@ from onnx.numpy_helper import from_array
 from quillrt.compile.answers import Answers
 from quillrt.compile.config import CompileConfig
 from quillrt.compile.first_convolution import small_first_convolutions
+from quillrt.compile.graphs import typed_graphs
 from quillrt.compile.pipeline import compile_bundle
 from quillrt.compile.quantize import CPU, ONNXRUNTIME, TENSORRT, quantize
 from quillrt.compile.ranges import Images, calibrate_source
@@ -170,6 +171,26 @@ def test_it_is_in_int8_where_nothing_else_is(noise, tmp_path) -> None:
     bundle = compile_bundle(source, Images("noise", noise, noise), config, tmp_path / "a.quill").bundle
     (entry,) = (e for e in bundle.entries if e.path.startswith("model.int8.") and "onnxruntime-cpu" in e.backends)
     assert entry.backends == ONNX_ON_CPU
+
+
+def test_a_graph_without_anything_to_quantize_keeps_its_own_files(noise, tmp_path) -> None:
+    """Its INT8 graphs are the FP32 graph again, and each still stands for what it was asked for."""
+    model = network(1, 3, 10)
+    for tensor in model.graph.initializer:
+        tensor.name += "_"
+    model.graph.node.insert(0, make_node("Identity", ["w1_"], ["w1"], "one"))
+    model.graph.node.insert(1, make_node("Identity", ["w2_"], ["w2"], "two"))
+    source = replace(source_of(network(1, 3, 10), tmp_path), graph=model)
+    images = Images("noise", noise, noise)
+    table = calibrate_source(source, images, CompileConfig(samples=30))
+    files, decisions = typed_graphs(source, (Precision.FP32, Precision.INT8), ("onnxruntime-cpu",), table)
+    assert not any(decision.quantized for each in decisions.values() for decision in each)
+    assert [(entry.path, entry.precision) for entry, _ in files] == [
+        ("model.fp32.onnx", Precision.FP32),
+        ("model.int8.tensorrt.onnx", Precision.INT8),
+        ("model.int8.cpu.onnx", Precision.INT8),
+    ]
+    assert files[-1][0].backends == ONNX_ON_CPU
 
 
 def test_the_sensitivity_leaves_it_out_and_says_so(noise, tmp_path) -> None:
