@@ -204,6 +204,7 @@ def _surroundings(chosen: dict[str, Any], path: Path, splits: Splits, world: Wor
     state, teacher = beside(path, "state"), None
     if chosen["resume"] and world.writes and not state.exists():
         note(f"nothing to resume at {state}: training from the start", chosen["quiet"])
-    if chosen["teacher"] is not None:
-        teacher = load_teacher(chosen["teacher"].path, splits, chosen["teacher_weight"], chosen["temperature"])
+    if chosen["teacher"]:
+        paths = [file.path for file in chosen["teacher"]]
+        teacher = load_teacher(paths, splits, chosen["teacher_weight"], chosen["temperature"])
     return Surroundings(tracker(chosen["quiet"]), state, chosen["resume"], world, teacher)

@@ -86,11 +86,11 @@ _DATA: dict[str, Option] = {
 _TEACHING: dict[str, Option] = {
     "teacher": (
         flag(
-            ModelFile | None,
+            list[ModelFile] | None,
             "--teacher",
             parser=checkpoint_file,
             metavar="CHECKPOINT",
-            help="A network to learn from as well: a checkpoint or models:NAME.",
+            help="A network to learn from as well: a checkpoint or models:NAME; repeat for the mean of several.",
         ),
         None,
     ),
@@ -127,9 +127,7 @@ def settings(chosen: dict[str, Any]) -> TrainConfig:
     Raises:
         ConfigError: a value is out of bounds or unknown, or settings of a teacher come without one.
     """
-    if chosen["teacher"] is None and any(
-        chosen[name] != _TEACHING[name][1] for name in ("teacher_weight", "temperature")
-    ):
+    if not chosen["teacher"] and any(chosen[name] != _TEACHING[name][1] for name in ("teacher_weight", "temperature")):
         raise ConfigError("expected --teacher beside --teacher-weight and --temperature, found none; name a checkpoint")
     amounts = policy(chosen["augment"], chosen["vary"] or ())
     numbers = {field.name: chosen[field.name] for field in fields(TrainConfig) if field.name in _SETTINGS}

@@ -36,9 +36,11 @@ class Reporter:
 
         self._ctx, self._chosen, self._path, self._config, self._world = ctx, chosen, path, config, world
         self._facts: dict[str, Any] = {"dataset": public_name(dataset)}
-        for name in ("per_class", "synthetic", "teacher"):
+        for name in ("per_class", "synthetic"):
             if (value := chosen[name]) is not None:
-                self._facts[name] = value if isinstance(value, int) else Path(str(value)).name
+                self._facts[name] = value if isinstance(value, int) else value.name
+        if teachers := chosen["teacher"]:
+            self._facts["teacher"] = [Path(str(each)).name for each in teachers]
         self._board = None
         if (folder := chosen["tensorboard"]) is not None and world.writes:
             from torch.utils.tensorboard import SummaryWriter

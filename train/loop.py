@@ -94,7 +94,8 @@ class Loop:
         self._augment = build_augmentation(config.augmentation)
         self._teacher = teacher
         if teacher is not None:
-            teacher.module.to(device).requires_grad_(False).eval()
+            taught_by = teacher.module.requires_grad_(False).eval()
+            taught_by.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A last batch with fewer images than processes would leave one of them without: its images wait.
         self._batches = [n for n in _sizes(len(labels), config.batch_size) if n >= world.size]
         if not self._batches:
@@ -180,7 +181,7 @@ class Loop:
         losses = self._loss(logits, labels)
         if (teacher := self._teacher) is not None:
             with torch.no_grad(), lower:
-                answers = teacher.module((grey - teacher.mean) / teacher.std).float()
+                answers = teacher.module(grey)
             taught = distillation(logits, answers, teacher.temperature)
             losses = (1 - teacher.weight) * losses + teacher.weight * taught
         weights = self._loss.weights(labels)

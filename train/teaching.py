@@ -1,11 +1,13 @@
-"""A trained network as the teacher of another: knowledge distillation."""
+"""Trained networks as the teacher of another: knowledge distillation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from quillrt.runtime.errors import ConfigError
@@ -14,14 +16,36 @@ from .checkpoint import load_checkpoint
 from .datasets import Splits
 
 
+class Ensemble(nn.Module):
+    """Networks as one, whose logits (N, K) for grey levels 0..1 (N, 1, H, W) are the mean of theirs.
+
+    Its probabilities are then the geometric mean of theirs, by which G. Hinton, O. Vinyals, J. Dean, "Distilling the
+    knowledge in a neural network", arXiv 1503.02531, section 1, make one network of many.
+
+    Args:
+        members: each a network, the mean that is subtracted from grey levels for its input, and the divisor after that.
+    """
+
+    scales: torch.Tensor
+
+    def __init__(self, members: Iterable[tuple[nn.Module, float, float]]) -> None:
+        super().__init__()
+        modules, means, stds = zip(*members, strict=True)
+        self.members = nn.ModuleList(modules)
+        self.register_buffer("scales", torch.tensor([means, stds]).T)  # (members, 2)
+
+    def forward(self, grey: torch.Tensor) -> torch.Tensor:
+        """Return the mean of the members' logits, float32 whatever they compute in."""
+        inputs = (((grey - mean) / std).contiguous(memory_format=torch.channels_last) for mean, std in self.scales)
+        return torch.stack([member(x).float() for member, x in zip(self.members, inputs, strict=True)]).mean(0)
+
+
 @dataclass(frozen=True)
 class Teacher:
-    """A trained network to learn from.
+    """What trained networks answer, to be learned from.
 
     Attributes:
-        module: gives logits (N, K) for the same images; it is not trained.
-        mean: subtracted from grey levels 0..1 for its input.
-        std: divisor after that.
+        module: gives logits (N, K) for grey levels 0..1 (N, 1, H, W); it is not trained.
         weight: share of its answers in the loss, the labels have the rest.
         temperature: by which both answers are softened.
 
@@ -30,8 +54,6 @@ class Teacher:
     """
 
     module: nn.Module
-    mean: float
-    std: float
     weight: float = 0.5
     temperature: float = 4.0
 
@@ -43,13 +65,17 @@ class Teacher:
             )
 
 
-def load_teacher(path: Path, splits: Splits, weight: float, temperature: float) -> Teacher:
-    """Return the network in the checkpoint at ``path`` as a teacher for trainings on ``splits``.
+def load_teacher(paths: Sequence[Path], splits: Splits, weight: float, temperature: float) -> Teacher:
+    """Return the networks in the checkpoints at ``paths``, one or several, as a teacher for trainings on ``splits``.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
-        ConfigError: it knows other classes or wants images of another size.
+        CheckpointError: a file is missing or damaged.
+        ConfigError: one knows other classes or wants images of another size.
     """
+    return Teacher(Ensemble([_member(path, splits) for path in paths]), weight, temperature)
+
+
+def _member(path: Path, splits: Splits) -> tuple[nn.Module, float, float]:
     checkpoint = load_checkpoint(path)
     recipe, ours = checkpoint.spec.preprocessing, splits.preprocessing
     if checkpoint.spec.labels != splits.classes:
@@ -63,4 +89,4 @@ def load_teacher(path: Path, splits: Splits, weight: float, temperature: float) 
             f"expected a teacher for images of height, width and denoising {wanted}, but {path} takes {theirs}; "
             "choose another --teacher, or its --size and --denoise"
         )
-    return Teacher(checkpoint.module(), recipe.mean, recipe.std, weight, temperature)
+    return checkpoint.module(), recipe.mean, recipe.std

@@ -187,11 +187,26 @@ def test_a_teacher(quillrt, tmp_path):
     """With all of the loss its own, a temperature of 1 and its own network as student there is nothing to learn."""
     path = tmp_path / "teacher.safetensors"
     assert quillrt("train", *QUICK, "--model", "quillnet", "--epochs", 1, "--output", path, "--quiet")[0] == 0
-    options = ("--teacher", path, "--teacher-weight", 1, "--temperature", 1, "--lr", 1e-9, "--epochs", 1)
+    other = path.with_name("again.safetensors")
+    other.write_bytes(path.read_bytes())
+    options = (
+        "--teacher",
+        path,
+        "--teacher",
+        other,
+        "--teacher-weight",
+        1,
+        "--temperature",
+        1,
+        "--lr",
+        1e-9,
+        "--epochs",
+        1,
+    )
     code, _, err = quillrt("finetune", path, *QUICK, *options, "--head-only", "-o", tmp_path / "s.safetensors", "-q")
     assert (code, err) == (0, "")
     training = load_checkpoint(tmp_path / "s.safetensors").training
-    assert training["teacher"] == "teacher.safetensors"
+    assert training["teacher"] == ["teacher.safetensors", "again.safetensors"]
     assert training["history"][0]["loss"] < 0.05  # the student's dropout is all that parts them
 
 

@@ -85,13 +85,13 @@ def test_a_teacher_of_another_recipe_pulls_towards_its_answers(quillnet, few_dig
     """With all weight on the teacher the labels do not matter: shuffled, they give the same weights."""
     from dataclasses import replace
 
-    from quillrt.train.teaching import Teacher
+    from quillrt.train.teaching import Ensemble, Teacher
     from quillrt.train.training import Surroundings
 
     shuffled = replace(few_digits.train, labels=few_digits.train.labels[::-1].copy())
     results = []
     for train_part in (few_digits.train, shuffled):
-        teacher = Teacher(quillnet.module(), mean=0.5, std=0.5, weight=1.0)
+        teacher = Teacher(Ensemble([(quillnet.module(), 0.5, 0.5)]), weight=1.0)
         splits = replace(few_digits, train=train_part)
         results.append(finetune(quillnet, splits, CONFIG, surroundings=Surroundings(teacher=teacher)).weights)
     assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])

@@ -12,7 +12,7 @@ from quillrt.train.config import TrainConfig
 from quillrt.train.freezing import Freezing
 from quillrt.train.models import build_model
 from quillrt.train.seeding import seeded
-from quillrt.train.teaching import Teacher
+from quillrt.train.teaching import Ensemble, Teacher
 from quillrt.train.training import Surroundings, train
 
 PLAIN = TrainConfig(epochs=3, device="cpu")
@@ -98,17 +98,18 @@ def test_other_data_or_another_network_is_refused(few_digits, stopped, what, say
     elif what == "freezing":
         freezing = Freezing(head_only=True)
     else:
-        teacher = Teacher(other_start(), 0.1, 0.3)
+        teacher = Teacher(Ensemble([(other_start(), 0.1, 0.3)]))
     with pytest.raises(CheckpointError, match=says):
         train(module, splits, PLAIN, Surroundings(state=stopped, resume=True, teacher=teacher), freezing=freezing)
 
 
 def test_another_teacher_is_refused(few_digits, tmp_path):
     path = tmp_path / "net.state"
-    teacher = Teacher(other_start(), 0.1, 0.3)
+    teacher = Teacher(Ensemble([(other_start(), 0.1, 0.3)]))
     with pytest.raises(StopError):
         train(net(few_digits, "cnn"), few_digits, PLAIN, Surroundings(state=path, teacher=teacher), stop_after(1))
-    for other in (replace(teacher, temperature=2.0), replace(teacher, module=net(few_digits, "cnn"))):
+    others = ([(other_start(), 0.1, 0.4)], [(net(few_digits, "cnn"), 0.1, 0.3)], 2 * [(other_start(), 0.1, 0.3)])
+    for other in (replace(teacher, temperature=2.0), *(Teacher(Ensemble(members)) for members in others)):
         with pytest.raises(CheckpointError, match="teacher"):
             train(net(few_digits, "cnn"), few_digits, PLAIN, Surroundings(state=path, resume=True, teacher=other))
     train(net(few_digits, "cnn"), few_digits, PLAIN, Surroundings(state=path, resume=True, teacher=teacher))

@@ -19,7 +19,7 @@ from quillrt.train.loop import Loop
 from quillrt.train.models import build_model
 from quillrt.train.policies import Augmentation
 from quillrt.train.seeding import seeded
-from quillrt.train.teaching import Teacher
+from quillrt.train.teaching import Ensemble, Teacher
 from quillrt.train.training import Surroundings, train, train_new
 
 SGD = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "device": "cpu"}
@@ -245,7 +245,7 @@ def test_a_teacher_sees_its_own_normalization_and_shares_the_loss(few_digits):
     """The teacher is a network for other mean and std; half of the loss is its answers at temperature 3."""
     with seeded(5):
         known = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
-    teacher = Teacher(known, mean=0.4, std=0.7, weight=0.25, temperature=3.0)
+    teacher = Teacher(Ensemble([(known, 0.4, 0.7)]), weight=0.25, temperature=3.0)
     module = linear(few_digits)
     config = TrainConfig(epochs=1, batch_size=128, lr=0.1, **SGD)
     train(module, few_digits, config, Surroundings(teacher=teacher))
