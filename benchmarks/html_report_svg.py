@@ -132,6 +132,11 @@ class Box:
         apart = self.right <= other.left or other.right <= self.left
         return not (apart or self.bottom <= other.top or other.bottom <= self.top)
 
+    def within(self, other: Box) -> bool:
+        """Tell whether all of this lies in the other."""
+        across = other.left <= self.left and self.right <= other.right
+        return across and other.top <= self.top and self.bottom <= other.bottom
+
 
 def place_labels(
     points: Sequence[tuple[float, float]], labels: Sequence[str], size: float, inside: Box, around: Sequence[Box] = ()
@@ -139,7 +144,7 @@ def place_labels(
     """Return where each point's label begins, its left end and its baseline, so that none lies on another or a point.
 
     Nor does one lie on what is there already, ``around``. Each takes the nearest free place of those beside, above and
-    below; the last resort is above the point, inside all the same.
+    below; where none is free, the one that lies on the fewest.
     """
     taken = [*around, *(Box(x - 6, y - 6, x + 6, y + 6) for x, y in points)]
     found = []
@@ -148,16 +153,8 @@ def place_labels(
         offsets = [(dx, step * 1.25 * size) for step in range(12) for dx in (9.0, -9.0 - wide, -wide / 2)]
         candidates = [(x + dx, y + sign * dy + size * 0.35) for dx, dy in offsets for sign in (-1, 1)]
         boxes = [(left, base, Box(left, base - size, left + wide, base + 0.25 * size)) for left, base in candidates]
-        free = [
-            (left, base)
-            for left, base, box in boxes
-            if not any(box.meets(each) for each in taken)
-            and inside.left <= box.left
-            and box.right <= inside.right
-            and inside.top <= box.top
-            and box.bottom <= inside.bottom
-        ]
-        left, base = free[0] if free else (x - wide / 2, y - size)
+        whole = [each for each in boxes if each[2].within(inside)] or boxes
+        left, base, _ = min(whole, key=lambda each: sum(each[2].meets(other) for other in taken))
         left = max(inside.left, min(left, inside.right - wide))
         base = max(inside.top + size, min(base, inside.bottom - 0.25 * size))
         taken.append(Box(left, base - size, left + wide, base + 0.25 * size))

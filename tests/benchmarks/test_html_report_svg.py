@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,10 +53,11 @@ def test_numbers_have_three_digits_and_no_exponent():
     assert [tick(each) for each in (0.5, 2.0, 100.0, 1000.0)] == ["0.5", "2", "100", "1,000"]
 
 
-def test_labels_keep_apart_where_there_is_room():
+@pytest.mark.parametrize("around", [[], [Box(0, 0, 400, 300)]], ids=["nothing else", "drawn on everywhere"])
+def test_labels_keep_apart_where_there_is_room(around):
     points = [(20.0 + 30 * (n % 4), 100.0) for n in range(8)]
     labels = [f"row number {n}" for n in range(8)]
-    found = place_labels(points, labels, 12, Box(0, 0, 400, 300))
+    found = place_labels(points, labels, 12, Box(0, 0, 400, 300), around)
     boxes = [Box(x, y - 12, x + width_of(label, 12), y + 3) for (x, y), label in zip(found, labels, strict=True)]
     assert not any(a.meets(b) for n, a in enumerate(boxes) for b in boxes[:n])
     assert all(box.left >= 0 and box.right <= 400 and box.top >= 0 and box.bottom <= 300 for box in boxes)
