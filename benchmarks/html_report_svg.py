@@ -132,11 +132,6 @@ class Box:
         apart = self.right <= other.left or other.right <= self.left
         return not (apart or self.bottom <= other.top or other.bottom <= self.top)
 
-    def within(self, other: Box) -> bool:
-        """Tell whether all of this lies in the other."""
-        across = other.left <= self.left and self.right <= other.right
-        return across and other.top <= self.top and self.bottom <= other.bottom
-
 
 def place_labels(
     points: Sequence[tuple[float, float]], labels: Sequence[str], size: float, inside: Box, around: Sequence[Box] = ()
@@ -144,22 +139,25 @@ def place_labels(
     """Return where each point's label begins, its left end and its baseline, so that none lies on another or a point.
 
     Nor does one lie on what is there already, ``around``. Each takes the nearest free place of those beside, above and
-    below; where none is free, the one that lies on the fewest.
+    below; where none is free, the one that lies on the fewest labels, and of those on the least else.
     """
-    taken = [*around, *(Box(x - 6, y - 6, x + 6, y + 6) for x, y in points)]
-    found = []
+    drawn = [*around, *(Box(x - 6, y - 6, x + 6, y + 6) for x, y in points)]
+    written: list[Box] = []
     for (x, y), label in zip(points, labels, strict=True):
         wide = width_of(label, size)
         offsets = [(dx, step * 1.25 * size) for step in range(12) for dx in (9.0, -9.0 - wide, -wide / 2)]
-        candidates = [(x + dx, y + sign * dy + size * 0.35) for dx, dy in offsets for sign in (-1, 1)]
-        boxes = [(left, base, Box(left, base - size, left + wide, base + 0.25 * size)) for left, base in candidates]
-        whole = [each for each in boxes if each[2].within(inside)] or boxes
-        left, base, _ = min(whole, key=lambda each: sum(each[2].meets(other) for other in taken))
-        left = max(inside.left, min(left, inside.right - wide))
-        base = max(inside.top + size, min(base, inside.bottom - 0.25 * size))
-        taken.append(Box(left, base - size, left + wide, base + 0.25 * size))
-        found.append((left, base))
-    return found
+        boxes = []
+        for dx, dy in offsets:
+            left = max(inside.left, min(x + dx, inside.right - wide))
+            for base in (y - dy + 0.35 * size, y + dy + 0.35 * size):
+                bottom = max(inside.top + 1.25 * size, min(base + 0.25 * size, inside.bottom))
+                boxes.append(Box(left, bottom - 1.25 * size, left + wide, bottom))
+        written.append(min(boxes, key=lambda box: (_met(box, written), _met(box, drawn))))
+    return [(box.left, box.bottom - 0.25 * size) for box in written]
+
+
+def _met(box: Box, others: Sequence[Box]) -> int:
+    return sum(box.meets(other) for other in others)
 
 
 def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -40,7 +40,7 @@ class Reporter:
             if (value := chosen[name]) is not None:
                 self._facts[name] = value if isinstance(value, int) else value.name
         if teachers := chosen["teacher"]:
-            self._facts["teacher"] = [Path(str(each)).name for each in teachers]
+            self._facts["teacher"] = [Path(each.given).name for each in teachers]
         self._board = None
         if (folder := chosen["tensorboard"]) is not None and world.writes:
             from torch.utils.tensorboard import SummaryWriter

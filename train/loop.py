@@ -94,8 +94,8 @@ class Loop:
         self._augment = build_augmentation(config.augmentation)
         self._teacher = teacher
         if teacher is not None:
-            taught_by = teacher.module.requires_grad_(False).eval()
-            taught_by.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            known = teacher.module.requires_grad_(False).eval()
+            known.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A last batch with fewer images than processes would leave one of them without: its images wait.
         self._batches = [n for n in _sizes(len(labels), config.batch_size) if n >= world.size]
         if not self._batches:

@@ -19,8 +19,8 @@ from .datasets import Splits
 class Ensemble(nn.Module):
     """Networks as one, whose logits (N, K) for grey levels 0..1 (N, 1, H, W) are the mean of theirs.
 
-    Its probabilities are then the geometric mean of theirs, by which G. Hinton, O. Vinyals, J. Dean, "Distilling the
-    knowledge in a neural network", arXiv 1503.02531, section 1, make one network of many.
+    Its probabilities are then the geometric mean of theirs, normalized: one of the two means by which G. Hinton,
+    O. Vinyals, J. Dean, "Distilling the knowledge in a neural network", arXiv 1503.02531, section 1, teach for many.
 
     Args:
         members: each a network, the mean that is subtracted from grey levels for its input, and the divisor after that.
@@ -36,16 +36,16 @@ class Ensemble(nn.Module):
 
     def forward(self, grey: torch.Tensor) -> torch.Tensor:
         """Return the mean of the members' logits, float32 whatever they compute in."""
-        inputs = (((grey - mean) / std).contiguous(memory_format=torch.channels_last) for mean, std in self.scales)
-        return torch.stack([member(x).float() for member, x in zip(self.members, inputs, strict=True)]).mean(0)
+        pairs = zip(self.members, self.scales, strict=True)
+        return torch.stack([member((grey - mean) / std).float() for member, (mean, std) in pairs]).mean(0)
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """What trained networks answer, to be learned from.
+    """Trained networks to learn from.
 
     Attributes:
-        module: gives logits (N, K) for grey levels 0..1 (N, 1, H, W); it is not trained.
+        module: what they answer; it is not trained.
         weight: share of its answers in the loss, the labels have the rest.
         temperature: by which both answers are softened.
 
@@ -53,7 +53,7 @@ class Teacher:
         ConfigError: a number out of these bounds.
     """
 
-    module: nn.Module
+    module: Ensemble
     weight: float = 0.5
     temperature: float = 4.0
 

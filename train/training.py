@@ -36,7 +36,7 @@ class Surroundings:
         state: file that holds the training after each epoch; it is removed at the end.
         resume: go on from ``state`` if it is there; on the same CPU and threads to the same weights, bit by bit.
         world: the processes that train together; each takes its share of every batch, the first one writes.
-        teacher: a network whose answers are learned beside the labels.
+        teacher: networks whose answers are learned beside the labels.
     """
 
     track: Track = no_progress

@@ -236,7 +236,7 @@ def test_few_images_a_teacher_another_size_and_denoising(trained, quillrt, tmp_p
     code, _, err = quillrt(*("train", "--per-class", 5, "--teacher", trained[0], "--epochs", 1, "-o", output, "--json"))
     assert code == 0, err
     assert load_checkpoint(output).training["per_class"] == 5
-    assert load_checkpoint(output).training["teacher"] == "base.safetensors"
+    assert load_checkpoint(output).training["teacher"] == ["base.safetensors"]
     code, _, err = quillrt(
         *("train", "--model", "quillnet", "--size", 32, "--denoise", "median", "--denoise", "levels"),
         *("--per-class", 5, "--epochs", 1, "-o", output, "--json"),

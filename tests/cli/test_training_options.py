@@ -189,24 +189,13 @@ def test_a_teacher(quillrt, tmp_path):
     assert quillrt("train", *QUICK, "--model", "quillnet", "--epochs", 1, "--output", path, "--quiet")[0] == 0
     other = path.with_name("again.safetensors")
     other.write_bytes(path.read_bytes())
-    options = (
-        "--teacher",
-        path,
-        "--teacher",
-        other,
-        "--teacher-weight",
-        1,
-        "--temperature",
-        1,
-        "--lr",
-        1e-9,
-        "--epochs",
-        1,
-    )
+    teaching = ("--teacher", path, "--teacher", other, "--teacher-weight", 1, "--temperature", 1)
+    options = (*teaching, "--lr", 1e-9, "--epochs", 1)
     code, _, err = quillrt("finetune", path, *QUICK, *options, "--head-only", "-o", tmp_path / "s.safetensors", "-q")
     assert (code, err) == (0, "")
     training = load_checkpoint(tmp_path / "s.safetensors").training
     assert training["teacher"] == ["teacher.safetensors", "again.safetensors"]
+    assert f'teacher = ["{path}", "{other}"]' in (tmp_path / "s.safetensors.toml").read_text()
     assert training["history"][0]["loss"] < 0.05  # the student's dropout is all that parts them
 
 
@@ -256,6 +245,7 @@ def base(tmp_path_factory):
         (("train", "--classes", "1,x"), 1, "two or more different classes"),
         (("train", "--synthetic", "none"), 1, "none"),
         (("train", "--teacher", "none.safetensors"), 1, "check the path"),
+        (("train", "--teacher", "BASE", "--teacher", "none.safetensors"), 1, "check the path"),
         (("train", "--teacher", "BASE", "--classes", "1,2"), 1, "choose another --teacher or --classes"),
         (("train", "--teacher", "BASE", "--size", "32"), 1, "height, width and denoising"),
         (("train", "--teacher-weight", "nan"), 1, "expected --teacher beside --teacher-weight"),

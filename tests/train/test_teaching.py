@@ -6,6 +6,8 @@ import torch
 from quillrt.runtime.errors import CheckpointError, ConfigError
 from quillrt.train.checkpoint import save_checkpoint
 from quillrt.train.config import TrainConfig
+from quillrt.train.models import build_model
+from quillrt.train.seeding import seeded
 from quillrt.train.teaching import Ensemble, Teacher, load_teacher
 from quillrt.train.training import Surroundings, train_new
 
@@ -26,13 +28,16 @@ def test_a_teacher_of_another_mean_and_deviation(tmp_path, untrained, few_digits
 
 
 def test_several_answer_by_the_geometric_mean_of_their_probabilities(tmp_path, untrained, few_digits):
-    grey, products = torch.rand(4, 1, 28, 28), torch.ones(4, 10)
-    paths, recipes = [], ({"mean": 0.1, "std": 0.3}, {"mean": 0.5, "std": 0.25}, {"mean": 0.2, "std": 0.9})
-    for name, recipe in zip("abc", recipes, strict=True):
-        paths.append(saved(tmp_path, untrained, name, **recipe))
-        products *= untrained.module()((grey - recipe["mean"]) / recipe["std"]).softmax(1)
+    paths, products, grey = [], torch.ones(4, 10), torch.from_numpy(few_digits.test.images[:4, None] / 255).float()
+    for seed, (mean, std) in enumerate([(0.1, 0.3), (0.5, 0.25), (0.2, 0.9)]):
+        with seeded(seed):
+            module = build_model("cnn", 10).eval()
+        module.fc2.weight.data *= 20  # fresh networks are sure of nothing, and all means are much the same
+        other = replace(untrained, weights=module.state_dict())
+        paths.append(saved(tmp_path, other, f"teacher{seed}", mean=mean, std=std))
+        products *= module((grey - mean) / std).detach().softmax(1)
     expected = products ** (1 / 3) / (products ** (1 / 3)).sum(1, keepdim=True)
-    found = load_teacher(paths, few_digits, 0.5, 4.0).module(grey).softmax(1)
+    found = load_teacher(paths, few_digits, 0.5, 4.0).module.eval()(grey).softmax(1)
     torch.testing.assert_close(found, expected)
 
 
