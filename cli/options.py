@@ -107,8 +107,8 @@ def _verb(ctx: typer.Context) -> str:
     return ".".join(context.info_name or "" for context in _below_root(ctx))
 
 
-def check_output(path: Path, suffix: str, source: Path | None = None) -> None:
-    """Raise now, rather than after long work, unless ``path`` can be written, ends in ``suffix`` and is not ``source``.
+def check_output(path: Path, suffix: str, *sources: Path) -> None:
+    """Raise now, rather than after long work, unless ``path`` can be written, ends in ``suffix`` and is no source.
 
     Raises:
         ConfigError: another suffix, a folder or what is read in its place, or no folder above it that can be written.
@@ -120,7 +120,7 @@ def check_output(path: Path, suffix: str, source: Path | None = None) -> None:
         what = path if path.is_dir() else above
         kind = "a folder" if path.is_dir() else "no folder that can be written"
         raise ConfigError(f"expected to write the file {path}, but {what} is {kind}; give another name")
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
+    if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
         raise ConfigError(f"expected to write another file than is read, found {path} for both; give another name")
 
 

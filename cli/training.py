@@ -118,7 +118,7 @@ def finetune(
         raise ConfigError(f"expected --size and --denoise beside PyTorch weights (.pth) only; {checkpoint} has its own")
     start = None if foreign else load_checkpoint(checkpoint.path)
     name = dataset or (start and recorded_name(start.training)) or "digits"
-    path = _start(chosen, Path("runs", f"{checkpoint.path.stem}-on-{_file_name(name)}.safetensors"))
+    path = _start(chosen, Path("runs", f"{checkpoint.path.stem}-on-{_file_name(name)}.safetensors"), checkpoint)
     recipe = start.spec.preprocessing if start else foreign_recipe
     splits = _narrowed(load_dataset(name, chosen["data_root"], recipe), chosen)
     with _joined(config) as world:
@@ -159,10 +159,10 @@ def _file_name(name: str) -> str:
     return public_name(name).removeprefix("folder:").replace(":", ".")
 
 
-def _start(chosen: dict[str, Any], output: Path) -> Path:
+def _start(chosen: dict[str, Any], output: Path, *read: ModelFile) -> Path:
     """Return the path to write, once it is known that it can be written, and take as many threads as are wanted."""
     path: Path = chosen["output"] or output
-    check_output(path, ".safetensors")
+    check_output(path, ".safetensors", *(file.path for file in (*read, *(chosen["teacher"] or ()))))
     if threads := chosen["threads"]:
         import torch
 

@@ -102,6 +102,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, damaged, not ours, newer than this program, or its weights do not fit.
     """
+    if path.is_dir():
+        raise CheckpointError(f"expected a checkpoint (.safetensors), but {path} is a folder; check the path")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
