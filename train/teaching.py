@@ -45,7 +45,7 @@ class Teacher:
     """Trained networks to learn from.
 
     Attributes:
-        module: what they answer; it is not trained.
+        module: the networks as one; none of them is trained.
         weight: share of its answers in the loss, the labels have the rest.
         temperature: by which both answers are softened.
 
